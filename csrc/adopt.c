@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * adopt.c - change who sends and who receives, between two batches.
+ *
+ * Two ways lead here: the control plane published a selection, or a slave failed and the next one
+ * takes over before the control plane has even heard of it. Both go through pump_switch(): receive
+ * on the new slave, announce on it, finish what had arrived on the old one, send on the new one.
+ */
+#include <sys/epoll.h>
+
+#include "pump.h"
+
+/* How many batches are read off a slave that stops receiving, at the most. */
+#define FINISH_BATCHES 16
+
+#define PORT_BIT(i) (1u << (i))
+
+/**
+ * pump_set_gates() - open and close the socket filters so that only @want gets frames
+ * @pump: the pump
+ * @want: bit mask of ports
+ */
+static void pump_set_gates(struct tb_pump *pump, uint32_t want)
+{
+	for (uint32_t i = 0; i < TB_PORTS_MAX; i++) {
+		uint32_t bit = PORT_BIT(i);
+
+		if (pump->port[i].fd < 0 || !((want ^ pump->gate_open) & bit))
+			continue;
+		/* A gate that does not move costs time, not correctness: pump_may_deliver(). */
+		tb_port_gate(pump->port[i].fd, !!(want & bit));
+		pump->gate_open ^= bit;
+	}
+}
+
+/**
+ * pump_announce() - tell the switch where the MAC lives now
+ * @pump: the pump; the announcements are those of its selection
+ */
+static void pump_announce(struct tb_pump *pump)
+{
+	struct port *port = &pump->port[pump->sender];
+	uint8_t frame[TB_VNET_LEN + TB_ANNOUNCE_LEN] = {0};
+
+	for (uint32_t i = 0; i < pump->selection->announce_count && i < TB_ANNOUNCE_MAX; i++) {
+		const struct tb_announcement *announce = &pump->selection->announce[i];
+
+		if (announce->len > TB_ANNOUNCE_LEN)
+			continue;
+		memcpy(frame + TB_VNET_LEN, announce->data, announce->len);
+		if (send(port->fd, frame, TB_VNET_LEN + announce->len,
+			 MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+			stat_add(&port->stats.announced, 1);
+	}
+}
+
+/**
+ * pump_finish() - deliver by the old rules what had arrived before the switch
+ * @pump: the pump; @receive is still the old mask
+ * @leaving: bit mask of the ports that stop receiving
+ */
+static void pump_finish(struct tb_pump *pump, uint32_t leaving)
+{
+	for (uint32_t i = 0; i < TB_PORTS_MAX; i++) {
+		if (!(leaving & PORT_BIT(i)))
+			continue;
+		for (int n = 0; n < FINISH_BATCHES; n++) {
+			if (batch_receive(&pump->rx, pump->port[i].fd) <= 0)
+				break;
+			pump_deliver(pump, i);
+		}
+	}
+}
+
+/**
+ * pump_set_receivers() - make @receive the ports that deliver, draining those that did
+ * @pump: the pump
+ * @receive: bit mask of ports
+ * @announce: whether the sender is new and has to say so
+ */
+static void pump_set_receivers(struct tb_pump *pump, uint32_t receive, bool announce)
+{
+	uint32_t leaving = pump->receive & ~receive;
+
+	if (leaving && pump->selection->drain_ns) {
+		if (!pump->draining)
+			recent_begin(&pump->recent);
+		pump->draining |= leaving;
+		pump->drain_until = pump->now + pump->selection->drain_ns;
+	}
+	pump->draining &= ~receive;
+	pump_set_gates(pump, receive | pump->draining);
+	if (announce && pump->sender != NOBODY)
+		pump_announce(pump);
+	if (pump->draining)
+		pump_finish(pump, leaving);
+	pump->receive = receive;
+}
+
+/**
+ * pump_switch() - let another slave send
+ * @pump: the pump
+ * @to: the port, or NOBODY
+ * @error: errno that made it necessary, 0 when it was asked for
+ */
+void pump_switch(struct tb_pump *pump, int to, int error)
+{
+	pump->sender = to;
+	pump->await_tx = to != NOBODY;
+	pump->await_rx = to != NOBODY;
+	atomic_store_explicit(&pump->sender_seen, to, memory_order_relaxed);
+	pump_tell(pump, TB_SWITCHED, to, error);
+	pump_set_receivers(pump, tb_select_receivers(pump->selection, to), true);
+	pump_unblock(pump);
+}
+
+/**
+ * pump_fault() - a slave failed: tell, and go on with the next one if it was the sender
+ * @pump: the pump
+ * @index: the port
+ * @error: errno
+ */
+void pump_fault(struct tb_pump *pump, uint32_t index, int error)
+{
+	if (pump->suspended & PORT_BIT(index))
+		return;
+	pump->suspended |= PORT_BIT(index);
+	pump_tell(pump, TB_PORT_FAULT, index, error);
+	pump->port[index].fault_serial = pump->report.serial;
+	if (pump->sender == (int)index)
+		pump_switch(pump, tb_select_sender(pump->selection, pump->suspended), error);
+}
+
+/**
+ * pump_end_drain() - the former receivers fall silent
+ * @pump: the pump
+ */
+void pump_end_drain(struct tb_pump *pump)
+{
+	pump->draining = 0;
+	pump_set_gates(pump, pump->receive);
+	pump_tell(pump, TB_DRAINED, NOBODY, 0);
+}
+
+/**
+ * pump_replace_port() - another slave, or none, in one place
+ * @pump: the pump
+ * @index: the place
+ * @next: what the selection says of it
+ */
+static void pump_replace_port(struct tb_pump *pump, uint32_t index, struct tb_port next)
+{
+	struct port *port = &pump->port[index];
+	uint32_t bit = PORT_BIT(index);
+
+	if (pump->blocked == (int)index)
+		pump_unblock(pump);
+	if (port->fd >= 0)
+		pump_watch(pump, EPOLL_CTL_DEL, port->fd, 0, index);
+	if (pump->sender == (int)index)
+		pump->sender = NOBODY;
+	pump->suspended &= ~bit;
+	pump->receive &= ~bit;
+	pump->draining &= ~bit;
+	pump->gate_open &= ~bit; /* the control plane hands sockets over with the gate closed */
+	port->fd = next.fd;
+	port->id = next.id;
+	port->fault_serial = 0;
+	port->checked_ns = 0;
+	if (port->fd >= 0)
+		pump_watch(pump, EPOLL_CTL_ADD, port->fd, EPOLLIN, index);
+}
+
+/**
+ * pump_settle_faults() - believe the control plane about the faults it has heard of
+ * @pump: the pump
+ */
+static void pump_settle_faults(struct tb_pump *pump)
+{
+	for (uint32_t i = 0; i < TB_PORTS_MAX; i++)
+		if (pump->port[i].fault_serial <= pump->selection->seen_serial)
+			pump->suspended &= ~PORT_BIT(i);
+}
+
+/**
+ * pump_adopt() - put the newest selection in force, if there is one
+ * @pump: the pump
+ */
+void pump_adopt(struct tb_pump *pump)
+{
+	const struct tb_selection *next = mailbox_take(&pump->mailbox);
+	int sender;
+
+	if (!next)
+		return;
+	pump->selection = next;
+	for (uint32_t i = 0; i < TB_PORTS_MAX; i++)
+		if (pump->port[i].id != next->port[i].id || pump->port[i].fd != next->port[i].fd)
+			pump_replace_port(pump, i, next->port[i]);
+	pump_settle_faults(pump);
+
+	sender = tb_select_sender(next, pump->suspended);
+	if (sender != pump->sender)
+		pump_switch(pump, sender, 0);
+	else
+		pump_set_receivers(pump, tb_select_receivers(next, sender), false);
+	atomic_store_explicit(&pump->adopted, next->generation, memory_order_release);
+	pump_tell(pump, TB_ADOPTED, NOBODY, 0);
+}

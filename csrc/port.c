@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * port.c - send over one slave, and tell what a failure means.
+ */
+#include "port.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+
+/* How long an answer about the carrier holds, so that a full queue does not ask for every frame. */
+#define CHECK_NS 1000000ull
+
+/**
+ * port_send() - send the frames of a batch from batch->first on
+ * @port: a slave
+ * @batch: the frames
+ *
+ * A slave that was down for a moment leaves an error on its socket, and the next send returns that
+ * instead of sending: the first error is tried against a second one.
+ *
+ * Return: how many were taken, or -errno for the first of them.
+ */
+int port_send(const struct port *port, struct batch *batch)
+{
+	int n = batch_send(batch, port->fd);
+
+	return n == -ENETDOWN ? batch_send(batch, port->fd) : n;
+}
+
+/**
+ * port_lost_carrier() - is a full queue in truth a link that is gone?
+ * @port: a slave whose send said ENOBUFS
+ * @now: CLOCK_MONOTONIC in ns
+ *
+ * Return: true when the link is down or without carrier.
+ */
+static bool port_lost_carrier(struct port *port, uint64_t now)
+{
+	struct sockaddr_ll address;
+	socklen_t len = sizeof(address);
+
+	if (now - port->checked_ns < CHECK_NS)
+		return false;
+	port->checked_ns = now;
+	if (getsockname(port->fd, (struct sockaddr *)&address, &len) < 0 ||
+	    address.sll_family != AF_PACKET)
+		return false;
+	return tb_link_ready(port->fd, address.sll_ifindex) <= 0;
+}
+
+/**
+ * port_judge() - whose fault is it?
+ * @port: a slave
+ * @error: errno of its failed send
+ * @now: CLOCK_MONOTONIC in ns
+ *
+ * packet_snd() in net/packet/af_packet.c has the errors: ENETDOWN for a link that is down, ENXIO
+ * and ENODEV for one that is gone, EMSGSIZE and EINVAL for a frame that no slave would take (all
+ * have one MTU), EAGAIN for a full socket buffer. ENOBUFS is a queue that dropped the frame, or a
+ * link without carrier.
+ *
+ * Return: the verdict.
+ */
+enum port_verdict port_judge(struct port *port, int error, uint64_t now)
+{
+	switch (error) {
+	case EAGAIN:
+		return PORT_BUSY;
+	case EMSGSIZE:
+	case EINVAL:
+	case EFAULT:
+	case ENOMEM:
+		return PORT_FRAME;
+	case ENOBUFS:
+		return port_lost_carrier(port, now) ? PORT_FAULT : PORT_FRAME;
+	default:
+		return PORT_FAULT;
+	}
+}
+
+/**
+ * port_error() - take the error that waits on the socket
+ * @port: a slave
+ *
+ * Return: an errno, or 0.
+ */
+int port_error(const struct port *port)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(port->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		return errno;
+	return error;
+}
+
+/**
+ * tb_port_gate() - let frames in, or drop them in the kernel before they cost anything
+ * @fd: a packet socket
+ * @open: whether frames may come in
+ *
+ * A classic BPF program that returns 0 drops everything (socket(7), SO_ATTACH_FILTER); it needs no
+ * privilege. Frames that already wait on the socket stay there.
+ *
+ * Return: 0 or -errno.
+ */
+int tb_port_gate(int fd, int open)
+{
+	struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog program = {.len = 1, .filter = &drop};
+	int unused = 0;
+
+	if (!open)
+		return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0
+			       ? -errno
+			       : 0;
+	if (setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof(unused)) < 0 &&
+	    errno != ENOENT)
+		return -errno;
+	return 0;
+}

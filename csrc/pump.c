@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * pump.c - the thread between the TAP and the slaves, and how the control plane reaches it.
+ *
+ * One thread, one epoll, both directions. A round is: adopt a new selection if there is one, then
+ * one batch from everything that is readable. Nothing is allocated, locked or printed in it.
+ */
+#include "pump.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVENTS_MAX (TB_PORTS_MAX + 2)
+
+#define NS_PER_MS 1000000ull
+
+/**
+ * pump_clock() - the time that everything is measured in
+ *
+ * Return: CLOCK_MONOTONIC in ns.
+ */
+uint64_t pump_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 * NS_PER_MS + ts.tv_nsec;
+}
+
+/**
+ * pump_tell() - report to the control plane, with the time of now
+ * @pump: the pump
+ * @kind: TB_ADOPTED and so on
+ * @port: whom it is about, or NOBODY
+ * @error: errno, or 0
+ */
+void pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error)
+{
+	struct tb_event event = {
+		.kind = kind,
+		.port = port,
+		.error = error,
+		.generation = pump->selection->generation,
+		.when_ns = pump_clock(),
+	};
+
+	if (!report_push(&pump->report, event))
+		stat_add(&pump->tap_stats.events_lost, 1);
+}
+
+/**
+ * pump_watch() - epoll_ctl(2) with our tags
+ * @pump: the pump
+ * @operation: EPOLL_CTL_*
+ * @fd: what to watch
+ * @events: EPOLL*
+ * @tag: comes back with the event
+ *
+ * Return: 0 or -errno.
+ */
+int pump_watch(struct tb_pump *pump, int operation, int fd, uint32_t events, uint32_t tag)
+{
+	struct epoll_event event = {.events = events, .data.u32 = tag};
+
+	return epoll_ctl(pump->epoll_fd, operation, fd, &event) < 0 ? -errno : 0;
+}
+
+/**
+ * pump_port_event() - something happened on a slave
+ * @pump: the pump
+ * @index: the port
+ * @events: EPOLL*
+ */
+static void pump_port_event(struct tb_pump *pump, uint32_t index, uint32_t events)
+{
+	struct port *port = &pump->port[index];
+	int error = 0;
+
+	if (port->fd < 0)
+		return;
+	if (events & EPOLLIN) {
+		error = -batch_receive(&pump->rx, port->fd);
+		if (error <= 0)
+			pump_deliver(pump, index);
+	}
+	if ((events & EPOLLERR) && error <= 0)
+		error = port_error(port);
+	if (events & EPOLLHUP) {
+		/* Only a socketpair does this, and it never ends: stop listening. */
+		pump_watch(pump, EPOLL_CTL_DEL, port->fd, 0, index);
+		error = EPIPE;
+	}
+	if (error > 0)
+		pump_fault(pump, index, error);
+	if ((events & EPOLLOUT) && pump->blocked == (int)index)
+		pump_unblock(pump);
+}
+
+/**
+ * pump_event() - pass an epoll event on
+ * @pump: the pump
+ * @tag: what it is about
+ * @events: EPOLL*
+ */
+static void pump_event(struct tb_pump *pump, uint32_t tag, uint32_t events)
+{
+	uint64_t count;
+
+	if (tag == TAG_WAKE) {
+		if (read(pump->wake_fd, &count, sizeof(count)) > 0)
+			pump_adopt(pump);
+	} else if (tag != TAG_TAP) {
+		pump_port_event(pump, tag, events);
+	} else if (pump->blocked == NOBODY && pump->tx.first == pump->tx.count) {
+		pump_transmit(pump);
+	}
+}
+
+/**
+ * pump_timeout() - how long to sleep
+ * @pump: the pump
+ *
+ * Return: ms for epoll_wait(2): until the drain ends, or for ever.
+ */
+static int pump_timeout(const struct tb_pump *pump)
+{
+	if (!pump->draining)
+		return -1;
+	if (pump->drain_until <= pump->now)
+		return 0;
+	return (pump->drain_until - pump->now) / NS_PER_MS + 1;
+}
+
+/**
+ * pump_run() - the thread
+ * @argument: the pump
+ *
+ * Return: NULL.
+ */
+static void *pump_run(void *argument)
+{
+	struct tb_pump *pump = argument;
+	struct epoll_event event[EVENTS_MAX];
+
+	pump->now = pump_clock();
+	while (!atomic_load_explicit(&pump->stopping, memory_order_acquire)) {
+		int n = epoll_wait(pump->epoll_fd, event, EVENTS_MAX, pump_timeout(pump));
+
+		pump->now = pump_clock();
+		/* Before any frame: what was published while we slept holds for all of them. */
+		pump_adopt(pump);
+		for (int i = 0; i < n; i++)
+			pump_event(pump, event[i].data.u32, event[i].events);
+		if (pump->blocked == NOBODY)
+			pump_flush(pump);
+		if (pump->draining && pump->now >= pump->drain_until)
+			pump_end_drain(pump);
+	}
+	return NULL;
+}
+
+/**
+ * pump_init() - everything that can fail
+ * @pump: zeroed
+ *
+ * Return: 0 or -errno.
+ */
+static int pump_init(struct tb_pump *pump)
+{
+	int err = batch_init(&pump->tx);
+
+	if (!err)
+		err = batch_init(&pump->rx);
+	if (!err)
+		err = report_init(&pump->report);
+	if (err)
+		return err;
+	pump->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	pump->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (pump->epoll_fd < 0 || pump->wake_fd < 0)
+		return -errno;
+	err = pump_watch(pump, EPOLL_CTL_ADD, pump->wake_fd, EPOLLIN, TAG_WAKE);
+	return err ? err : pump_watch(pump, EPOLL_CTL_ADD, pump->tap_fd, EPOLLIN, TAG_TAP);
+}
+
+/**
+ * tb_pump_new() - a pump without slaves, not running
+ * @tap_fd: non-blocking, stays the caller's and open until tb_pump_free()
+ *
+ * Return: the pump, or NULL with errno set.
+ */
+struct tb_pump *tb_pump_new(int tap_fd)
+{
+	struct tb_pump *pump = calloc(1, sizeof(*pump));
+	int err;
+
+	if (!pump)
+		return NULL;
+	pump->tap_fd = tap_fd;
+	pump->epoll_fd = -1;
+	pump->wake_fd = -1;
+	pump->report.fd = -1;
+	pump->sender = NOBODY;
+	pump->blocked = NOBODY;
+	pump->resend = NOBODY;
+	atomic_init(&pump->sender_seen, NOBODY);
+	for (int i = 0; i < TB_PORTS_MAX; i++)
+		pump->port[i].fd = -1;
+	mailbox_init(&pump->mailbox);
+	pump->selection = &pump->mailbox.letter[0];
+	err = pump_init(pump);
+	if (!err)
+		return pump;
+	tb_pump_free(pump);
+	errno = -err;
+	return NULL;
+}
+
+/**
+ * tb_pump_start() - start the thread, with every signal left to the others
+ * @pump: not running
+ *
+ * Return: 0 or -errno.
+ */
+int tb_pump_start(struct tb_pump *pump)
+{
+	sigset_t all, before;
+	int err;
+
+	atomic_store(&pump->stopping, false);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(&pump->thread, NULL, pump_run, pump);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (err)
+		return -err;
+	pthread_setname_np(pump->thread, "tapbond-pump");
+	pump->running = true;
+	return 0;
+}
+
+/**
+ * pump_wake() - make the thread look at what changed
+ * @pump: the pump
+ */
+static void pump_wake(struct tb_pump *pump)
+{
+	uint64_t one = 1;
+
+	/* Fails only when the counter is full: it is awake then. */
+	while (write(pump->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+/**
+ * tb_pump_stop() - end the thread after the batch at hand; again is harmless
+ * @pump: the pump
+ */
+void tb_pump_stop(struct tb_pump *pump)
+{
+	if (!pump->running)
+		return;
+	atomic_store_explicit(&pump->stopping, true, memory_order_release);
+	pump_wake(pump);
+	pthread_join(pump->thread, NULL);
+	pump->running = false;
+}
+
+/**
+ * tb_pump_free() - stop and give everything back; the TAP and the slaves stay open
+ * @pump: may be NULL
+ */
+void tb_pump_free(struct tb_pump *pump)
+{
+	if (!pump)
+		return;
+	tb_pump_stop(pump);
+	if (pump->epoll_fd >= 0)
+		close(pump->epoll_fd);
+	if (pump->wake_fd >= 0)
+		close(pump->wake_fd);
+	report_free(&pump->report);
+	batch_free(&pump->rx);
+	batch_free(&pump->tx);
+	free(pump);
+}
+
+/**
+ * tb_pump_event_fd() - readable when tb_pump_next_event() has something
+ * @pump: the pump
+ *
+ * Return: an eventfd(2) of the pump's.
+ */
+int tb_pump_event_fd(const struct tb_pump *pump)
+{
+	return pump->report.fd;
+}
+
+/**
+ * tb_pump_publish() - put a selection in force at the next batch, from one thread only
+ * @pump: the pump
+ * @selection: copied; the sockets in it have their gate closed (tb_port_gate())
+ *
+ * Return: its generation; when tb_pump_adopted() has reached it, sockets left out may be closed.
+ */
+uint32_t tb_pump_publish(struct tb_pump *pump, const struct tb_selection *selection)
+{
+	uint32_t generation = mailbox_post(&pump->mailbox, selection);
+
+	pump_wake(pump);
+	return generation;
+}
+
+/**
+ * tb_pump_adopted() - the generation in force
+ * @pump: the pump
+ *
+ * Return: the generation, 0 before the first.
+ */
+uint32_t tb_pump_adopted(const struct tb_pump *pump)
+{
+	return atomic_load_explicit(&pump->adopted, memory_order_acquire);
+}
+
+/**
+ * tb_pump_sender() - who sends now
+ * @pump: the pump
+ *
+ * Return: the port, or -1.
+ */
+int tb_pump_sender(const struct tb_pump *pump)
+{
+	return atomic_load_explicit(&pump->sender_seen, memory_order_relaxed);
+}
+
+/**
+ * tb_pump_next_event() - take the oldest event, from one thread only
+ * @pump: the pump
+ * @event: filled
+ *
+ * Return: 1, or 0 when nothing waits.
+ */
+int tb_pump_next_event(struct tb_pump *pump, struct tb_event *event)
+{
+	return report_pop(&pump->report, event);
+}
+
+/**
+ * tb_pump_port_counters() - what one place has carried, over all slaves that were in it
+ * @pump: the pump
+ * @port: below TB_PORTS_MAX
+ * @out: filled
+ */
+void tb_pump_port_counters(const struct tb_pump *pump, uint32_t port, struct tb_port_counters *out)
+{
+	port_stats_read(&pump->port[port].stats, out);
+}
+
+/**
+ * tb_pump_tap_counters() - what was lost without a slave to blame
+ * @pump: the pump
+ * @out: filled
+ */
+void tb_pump_tap_counters(const struct tb_pump *pump, struct tb_tap_counters *out)
+{
+	tap_stats_read(&pump->tap_stats, out);
+}

@@ -4,8 +4,10 @@
  */
 #include "port.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 
@@ -94,6 +96,32 @@ int port_error(const struct port *port)
 	if (getsockopt(port->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		return errno;
 	return error;
+}
+
+/**
+ * tb_port_bind() - begin to hear a link, by its index: a name may change hands in between
+ * @fd: a packet socket made with protocol 0, so that it has heard nothing yet
+ * @ifindex: the link
+ *
+ * A link that is down leaves ENETDOWN on the socket (packet_do_bind()); it is taken off here, as
+ * is whatever an earlier link left.
+ *
+ * Return: 0 or -errno.
+ */
+int tb_port_bind(int fd, uint32_t ifindex)
+{
+	struct sockaddr_ll address = {
+		.sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = ifindex,
+	};
+	struct port port = {.fd = fd};
+
+	port_error(&port);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	port_error(&port);
+	return 0;
 }
 
 /**

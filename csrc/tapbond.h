@@ -111,6 +111,7 @@ void tb_pump_tap_counters(const struct tb_pump *pump, struct tb_tap_counters *ou
 int tb_select_sender(const struct tb_selection *selection, uint32_t suspended);
 uint32_t tb_select_receivers(const struct tb_selection *selection, int sender);
 int tb_vlan_insert(uint8_t *frame, uint32_t len, uint16_t tpid, uint16_t tci);
+int tb_port_bind(int fd, uint32_t ifindex);
 int tb_port_gate(int fd, int open);
 int tb_link_ready(int fd, uint32_t ifindex);
 

@@ -1,0 +1,5 @@
+"""``python -m tapbond``."""
+
+from tapbond.cli import main
+
+main()

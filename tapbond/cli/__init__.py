@@ -1,0 +1,29 @@
+"""The command line: one command a file, each a few lines over the library."""
+
+import sys
+
+import click
+
+from tapbond.cli import add, demo, destroy, doctor, monitor, remove, run, status, switch
+from tapbond.errors import TapbondError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tapbond", message="%(prog)s %(version)s")
+def cli() -> None:
+    """One network interface that survives its primary: the kernel's net_failover in userspace."""
+
+
+for command in (run, status, switch, add, remove, destroy, monitor, demo, doctor):
+    cli.add_command(command.command)
+
+
+def main() -> None:
+    """Run a command; an error is one line on standard error and exit status 1."""
+    try:
+        cli(prog_name="tapbond")
+    except TapbondError as error:
+        click.echo(f"tapbond: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)

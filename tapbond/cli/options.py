@@ -1,0 +1,33 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+
+import click
+
+from tapbond.errors import ControlError
+from tapbond.rundir import RunDir
+from tapbond.service.client import Client
+
+run_dir_option = click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="TAPBOND_RUN_DIR",
+    help="Where control sockets and locks are.  [default: /run/tapbond, else $XDG_RUNTIME_DIR/tapbond]",
+)
+
+
+def connect(failover: str, run_dir: Path | None) -> Client:
+    """Return a connection to a running failover."""
+    return Client(failover, RunDir(run_dir))
+
+
+def running(run_dir: Path | None) -> list[str]:
+    """Return the names of the failovers that run in this network namespace."""
+    found = []
+    for name in RunDir(run_dir).failovers():
+        try:
+            with connect(name, run_dir):
+                found.append(name)
+        except ControlError:
+            continue
+    return found

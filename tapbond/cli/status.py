@@ -1,0 +1,79 @@
+"""``tapbond status``."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from tapbond.cli.options import connect, run_dir_option, running
+from tapbond.errors import ControlError
+from tapbond.model import SlaveStatus, Status
+
+
+@click.command("status")
+@click.argument("failover", metavar="[NAME]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object a failover and line.")
+@run_dir_option
+def command(failover: str | None, as_json: bool, run_dir: Path | None) -> None:
+    """Show the failover NAME, or all that run in this network namespace."""
+    names = [failover] if failover else running(run_dir)
+    if not names:
+        raise ControlError("no failover runs in this network namespace")
+    for number, name in enumerate(names):
+        with connect(name, run_dir) as client:
+            status = client.status()
+        if as_json:
+            click.echo(msgspec.json.encode(status))
+            continue
+        if number:
+            click.echo()
+        for line in describe(status):
+            click.echo(line)
+
+
+def describe(status: Status) -> list[str]:
+    """Return a status as lines of text."""
+    flags = f"{'UP' if status.up else 'DOWN'}, {'carrier on' if status.carrier else 'no carrier'}"
+    chosen = ", by hand" if status.requested else ""
+    lines = [
+        f"{status.name}: <{flags}> mtu {status.mtu} {status.mac}",
+        f"    active {status.active or 'none'}{chosen}, rx {status.rx}, isolation {status.isolation},"
+        f" switchovers {status.switchovers}, up {status.uptime_s:.0f} s, pid {status.pid}",
+    ]
+    rows = [("SLAVE", "ROLE", "STATE", "TX FRAMES", "RX FRAMES", "RE-SENT", "DROPPED")]
+    rows += [_row(slave) for slave in status.slaves]
+    total = status.counters
+    rows.append(
+        ("total", "", "", *map(str, (total.tx_frames, total.rx_frames, total.tx_resent, total.tx_dropped)))
+    )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column < 3 else cell.rjust(width)  # noqa: PLR2004  (words left, numbers right)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("    " + "  ".join(cells).rstrip())
+    if status.last_switchovers:
+        last = status.last_switchovers[-1]
+        lines.append(
+            f"    last switchover: {last.from_slave or 'none'} -> {last.to_slave or 'none'},"
+            f" {last.cause} (seen by {last.detector})"
+        )
+    return lines
+
+
+def _row(slave: SlaveStatus) -> tuple[str, ...]:
+    state = "active" if slave.active else "ready" if slave.ready else _why(slave)
+    counters = slave.counters
+    return (
+        slave.name,
+        slave.role,
+        state,
+        *map(str, (counters.tx_frames, counters.rx_frames, counters.tx_resent, counters.tx_dropped)),
+    )
+
+
+def _why(slave: SlaveStatus) -> str:
+    if not slave.up:
+        return "down"
+    return "held" if slave.carrier else "no carrier"

@@ -1,0 +1,84 @@
+"""A packet socket on one slave (packet(7)), ready for the pump."""
+
+import errno
+import os
+import socket
+import struct
+
+from tapbond._core import lib
+from tapbond.errors import NoSuchInterfaceError, RightsError, TapbondError
+from tapbond.model import Link
+
+SOL_PACKET = 263
+PACKET_ADD_MEMBERSHIP = 1
+PACKET_AUXDATA = 8
+PACKET_VNET_HDR = 15
+PACKET_IGNORE_OUTGOING = 23
+PACKET_MR_ALLMULTI = 2
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+
+PACKET_MREQ = struct.Struct("iH10x")
+
+RECEIVE_BUFFER = 8 << 20
+"""Bytes. A super-frame counts with its pages: the default of 208 KiB holds three."""
+SEND_BUFFER = 1 << 20
+
+
+def open_port(link: Link) -> socket.socket:
+    """Return a socket that hears the link, behind a closed gate.
+
+    The protocol is 0 until bind(): otherwise frames of every interface would be queued in between. The gate
+    is closed before that, too.
+
+    Raises:
+        RightsError: no CAP_NET_RAW.
+        NoSuchInterfaceError: the link has gone.
+        TapbondError: the kernel refused for another reason.
+    """
+    try:
+        port = socket.socket(
+            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
+        )
+    except PermissionError as error:
+        raise RightsError(
+            f"{link.name}: may not open a packet socket (needs CAP_NET_RAW: be root, or root of a user"
+            " namespace: unshare -Urn)"
+        ) from error
+    try:
+        port.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        port.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        port.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        _set_buffer(port, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        _set_buffer(port, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
+        _check(link, lib.tb_port_gate(port.fileno(), 0))
+        _check(link, lib.tb_port_bind(port.fileno(), link.ifindex))
+        _hear_multicast(port, link)
+    except OSError as error:
+        port.close()
+        raise TapbondError(f"{link.name}: cannot open a packet socket: {error.strerror}") from error
+    except TapbondError:
+        port.close()
+        raise
+    return port
+
+
+def _set_buffer(port: socket.socket, force: int, plain: int, size: int) -> None:
+    """Set a buffer size; a user namespace may not exceed net.core.[rw]mem_max (socket(7))."""
+    try:
+        port.setsockopt(socket.SOL_SOCKET, force, size)
+    except PermissionError:
+        port.setsockopt(socket.SOL_SOCKET, plain, size)
+
+
+def _hear_multicast(port: socket.socket, link: Link) -> None:
+    """Let every group through the slave's filter; the kernel undoes it when the socket closes."""
+    port.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MREQ.pack(link.ifindex, PACKET_MR_ALLMULTI))
+
+
+def _check(link: Link, result: int) -> None:
+    if result == 0:
+        return
+    if -result in (errno.ENODEV, errno.ENXIO):
+        raise NoSuchInterfaceError(link.name)
+    raise TapbondError(f"{link.name}: cannot listen: {os.strerror(-result)}")

@@ -1,0 +1,199 @@
+"""The copy path: the C pump, seen from the event loop."""
+
+import asyncio
+import errno
+import itertools
+import os
+import socket
+
+import structlog
+
+from tapbond._core import ffi, lib
+from tapbond.datapath import PumpEvent, PumpEventKind, PumpListener
+from tapbond.datapath.port import open_port
+from tapbond.errors import TapbondError
+from tapbond.model import COUNTER_FIELDS, Counters, Decision, Link
+
+log = structlog.get_logger()
+
+DRAIN_NS = 50_000_000
+"""How long a former receiver still delivers unicast: longer than frames are under way in a switched network."""
+ADOPT_DEADLINE_S = 5.0
+"""The pump adopts between two batches; longer than this it is stuck."""
+VNET_HEADER = bytes(lib.TB_VNET_LEN)
+
+
+class Pump:
+    """Carries frames between a TAP and its slaves in a thread of its own.
+
+    Args:
+        tap_fd: non-blocking, each frame behind a 10-byte virtio_net_hdr; stays the caller's, and open.
+        drain_ns: see DRAIN_NS.
+
+    Raises:
+        OSError: no memory or descriptors for it.
+    """
+
+    def __init__(self, tap_fd: int, drain_ns: int = DRAIN_NS) -> None:
+        self._pump = lib.tb_pump_new(tap_fd)
+        if self._pump == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        self._selection = ffi.new("struct tb_selection *")
+        self._selection.drain_ns = 0
+        self._drain_ns = drain_ns
+        for place in range(lib.TB_PORTS_MAX):
+            self._selection.port[place].fd = -1
+        self._sockets: dict[int, socket.socket] = {}
+        self._baseline: dict[int, Counters] = {}
+        self._more_announcements: list[bytes] = []
+        self._ids = itertools.count(1)
+        self._listener: PumpListener | None = None
+        self._adopted = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def start(self, listener: PumpListener) -> None:
+        """Start the thread, and tell ``listener`` what it sees.
+
+        Raises:
+            OSError: no thread can be made.
+        """
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(lib.tb_pump_event_fd(self._pump), self._read_events)
+        if (result := lib.tb_pump_start(self._pump)) < 0:
+            raise OSError(-result, os.strerror(-result))
+
+    def attach(self, link: Link) -> int:
+        """Open a port on a link and return it; it is idle until a decision names it.
+
+        Raises:
+            TapbondError: see open_port(); or all ports are taken.
+        """
+        return self.attach_socket(open_port(link))
+
+    def attach_socket(self, port_socket: socket.socket) -> int:
+        """Attach an open socket, whose gate is closed; it is closed by detach()."""
+        free = set(range(lib.TB_PORTS_MAX)) - self._sockets.keys()
+        if not free:
+            port_socket.close()
+            raise TapbondError(f"no more than {lib.TB_PORTS_MAX} slaves")
+        place = min(free)
+        self._sockets[place] = port_socket
+        self._baseline[place] = self._raw(place)
+        self._selection.port[place].fd = port_socket.fileno()
+        self._selection.port[place].id = next(self._ids)
+        return place
+
+    async def detach(self, port: int) -> None:
+        """Take a port out of the pump's hands, then close it."""
+        self._selection.port[port].fd = -1
+        self._selection.port[port].id = 0
+        generation = self._publish()
+        await self._wait_adopted(generation)
+        self._sockets.pop(port).close()
+
+    def apply(self, decision: Decision, seen_serial: int) -> int:
+        """Put a decision in force at the next batch; return its generation."""
+        selection = self._selection
+        selection.order_len = len(decision.order)
+        for place, port in enumerate(decision.order):
+            selection.order[place] = port
+        selection.receive = sum(1 << port for port in decision.receive)
+        selection.receive_sender = decision.receive_sender
+        selection.drain_ns = self._drain_ns if decision.drain else 0
+        selection.seen_serial = seen_serial
+        return self._publish()
+
+    def set_announcements(self, mac: str, frames: list[bytes]) -> None:
+        """Give the pump the frames to send whenever the sender changes.
+
+        The pump itself sends the first 32, before any frame of the host; the others follow from announce().
+        """
+        fitting = [frame for frame in frames if len(frame) <= lib.TB_ANNOUNCE_LEN]
+        first, self._more_announcements = fitting[: lib.TB_ANNOUNCE_MAX], fitting[lib.TB_ANNOUNCE_MAX :]
+        ffi.memmove(self._selection.mac, bytes.fromhex(mac.replace(":", "")), 6)
+        self._selection.announce_count = len(first)
+        for place, frame in enumerate(first):
+            self._selection.announce[place].len = len(frame)
+            ffi.memmove(self._selection.announce[place].data, frame, len(frame))
+        self._publish()
+
+    def announce(self, port: int) -> None:
+        """Send the announcements for which the pump had no room on this port."""
+        for frame in self._more_announcements:
+            try:
+                self._sockets[port].send(VNET_HEADER + frame)
+            except OSError as error:
+                log.warning("cannot announce", port=port, error=error.strerror)
+                return
+
+    def ready(self, ifindex: int) -> bool | None:
+        """Return whether the device is up with a carrier, None when it does not exist."""
+        result = lib.tb_link_ready(self._asking.fileno(), ifindex)
+        if result < 0:
+            return None if -result in (errno.ENODEV, errno.ENXIO) else False
+        return bool(result)
+
+    def sender(self) -> int | None:
+        """Return the port that sends now, by the pump's own knowledge."""
+        port = lib.tb_pump_sender(self._pump)
+        return None if port < 0 else port
+
+    def counters(self, port: int) -> Counters:
+        """Return what a port has carried since it was attached."""
+        return self._raw(port) - self._baseline[port]
+
+    def total(self) -> Counters:
+        """Return the sum over every slave that ever was; it never runs backwards."""
+        tap = ffi.new("struct tb_tap_counters *")
+        lib.tb_pump_tap_counters(self._pump, tap)
+        total = Counters(tx_dropped=tap.tx_dropped, rx_dropped=tap.rx_dropped)
+        for place in range(lib.TB_PORTS_MAX):
+            total += self._raw(place)
+        return total
+
+    async def close(self) -> None:
+        """Stop the thread, close the sockets; again is harmless."""
+        if self._pump == ffi.NULL:
+            return
+        if self._loop is not None:
+            self._loop.remove_reader(lib.tb_pump_event_fd(self._pump))
+        lib.tb_pump_stop(self._pump)
+        lib.tb_pump_free(self._pump)
+        self._pump = ffi.NULL
+        for port_socket in self._sockets.values():
+            port_socket.close()
+        self._sockets.clear()
+        self._asking.close()
+
+    def _publish(self) -> int:
+        return int(lib.tb_pump_publish(self._pump, self._selection))
+
+    async def _wait_adopted(self, generation: int) -> None:
+        async with asyncio.timeout(ADOPT_DEADLINE_S):
+            while lib.tb_pump_adopted(self._pump) < generation:
+                self._adopted.clear()
+                await self._adopted.wait()
+
+    def _raw(self, place: int) -> Counters:
+        raw = ffi.new("struct tb_port_counters *")
+        lib.tb_pump_port_counters(self._pump, place, raw)
+        return Counters(**{field: getattr(raw, field) for field in COUNTER_FIELDS})
+
+    def _read_events(self) -> None:
+        os.eventfd_read(lib.tb_pump_event_fd(self._pump))
+        raw = ffi.new("struct tb_event *")
+        while self._pump != ffi.NULL and lib.tb_pump_next_event(self._pump, raw):
+            event = PumpEvent(
+                kind=PumpEventKind(raw.kind),
+                port=None if raw.port < 0 else raw.port,
+                error=raw.error,
+                generation=raw.generation,
+                serial=raw.serial,
+                when_ns=raw.when_ns,
+            )
+            if event.kind is PumpEventKind.ADOPTED:
+                self._adopted.set()
+            if self._listener is not None:
+                self._listener.pump_event(event)

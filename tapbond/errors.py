@@ -1,0 +1,46 @@
+"""What can go wrong, one type a cause; the text names the interface and the way out."""
+
+
+class TapbondError(Exception):
+    """Base of everything tapbond raises on purpose; ``str()`` of it is one line for a person."""
+
+
+class NoSuchInterfaceError(TapbondError):
+    """A named link does not exist in this network namespace."""
+
+    def __init__(self, name: str, hint: str = "") -> None:
+        self.name = name
+        super().__init__(f"{name}: no such interface" + (f" ({hint})" if hint else ""))
+
+
+class RefusedError(TapbondError):
+    """A link exists but cannot become a slave; it was left as it was."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"{name}: {reason}")
+
+
+class TapError(TapbondError):
+    """The TAP could not be made, or failed."""
+
+
+class IsolationError(TapbondError):
+    """A slave's own IP stack could not be kept out of its traffic."""
+
+
+class RightsError(TapbondError):
+    """The kernel says no: a capability or a file permission is missing."""
+
+
+class BusyError(TapbondError):
+    """Another process runs a failover of this name, or uses this link."""
+
+
+class ControlError(TapbondError):
+    """The control socket of a failover could not be reached, or said no."""
+
+
+class NoSuchSlaveError(TapbondError):
+    """The failover has no such slave, or it is not fit for what was asked."""

@@ -1,0 +1,35 @@
+"""The event stream: what happens to a failover, for as many readers as want it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from tapbond.model import Event
+
+BACKLOG = 256
+
+
+class EventStream:
+    """Hands every event to every reader; one that does not read loses the oldest, and delays nobody."""
+
+    def __init__(self) -> None:
+        self._readers: set[asyncio.Queue[Event | None]] = set()
+
+    def emit(self, event: Event | None) -> None:
+        """Give an event to all readers; None: there will be no more."""
+        for queue in self._readers:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(event)
+
+    def subscribe(self) -> AsyncIterator[Event]:
+        """Return all events from now on."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(BACKLOG)
+        self._readers.add(queue)
+        return self._read(queue)
+
+    async def _read(self, queue: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._readers.discard(queue)

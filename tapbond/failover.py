@@ -1,0 +1,325 @@
+"""The failover's life: create … destroy (the kernel's drivers/net/net_failover.c, net_failover_create())."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import structlog
+
+from tapbond.announce import announcements
+from tapbond.datapath.pump import DRAIN_NS, Pump
+from tapbond.errors import NoSuchInterfaceError, TapbondError, TapError
+from tapbond.events import EventStream
+from tapbond.isolation import AUTO, Isolation, open_isolation
+from tapbond.journal import Journal
+from tapbond.links import Links
+from tapbond.membership import Membership
+from tapbond.model import Detector, Event, Link, ReceiveMode, Role, Status, Switchover
+from tapbond.poll import POLL_S, CarrierPoll
+from tapbond.recovery import clean_up
+from tapbond.registry import Registry
+from tapbond.rtnetlink import Rtnetlink
+from tapbond.rundir import RunDir
+from tapbond.selector import Selector
+from tapbond.slave import Registrar
+from tapbond.tap import Tap
+
+log = structlog.get_logger()
+
+STATUS_SWITCHOVERS = 16
+
+
+class Failover:
+    """A TAP interface that survives its primary.
+
+    ``async with Failover("tb0", standby="eth0", primary="eth1") as failover:`` creates it and, at the end,
+    gives everything back as it was found.
+
+    Args:
+        name: of the TAP.
+        standby: link that is always there; the failover takes its MAC and MTU from it. None: the first link
+            with the given ``mac``.
+        primary: link that is used whenever it is ready; it may come later. None: any other link that shows
+            up with the failover's MAC.
+        mac: ``aa:bb:cc:dd:ee:ff``; None: the standby's.
+        mtu: in bytes; None: that of a persistent TAP, else the standby's.
+        rx: whose frames are delivered.
+        isolation: ``auto``, ``bridge``, ``nft`` or ``none``.
+        drain_ns: how long the former slave still delivers unicast after a switchover.
+        poll_s: interval of the carrier poll; 0: none.
+        run_dir: see RunDir.
+        clock: CLOCK_MONOTONIC in ns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        standby: str | None = None,
+        primary: str | None = None,
+        mac: str | None = None,
+        mtu: int | None = None,
+        rx: ReceiveMode | str = ReceiveMode.ACTIVE,
+        isolation: str = AUTO,
+        drain_ns: int = DRAIN_NS,
+        poll_s: float = POLL_S,
+        run_dir: Path | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        if standby is None and mac is None:
+            raise TapbondError(f"{name}: needs a standby link, or the MAC to look for")
+        if standby is not None and standby == primary:
+            raise TapbondError(f"{standby}: cannot be standby and primary at once")
+        if name in (standby, primary):
+            raise TapbondError(f"{name}: cannot be the failover and its own slave")
+        self.name = name
+        self.ready = asyncio.Event()
+        """Set when the failover has its carrier for the first time."""
+        self.lost = asyncio.Event()
+        """Set when the TAP has gone, so that only destroy() is left."""
+        self.lost_because = ""
+        self._standby, self._primary = standby, primary
+        self._mac, self._mtu = mac.lower() if mac else None, mtu
+        self._rx = ReceiveMode(rx)
+        self._isolation_kind = isolation
+        self._drain_ns, self._poll_s = drain_ns, poll_s
+        self._run_dir = RunDir(run_dir)
+        self._clock = clock
+        self._events = EventStream()
+        self._unwind = AsyncExitStack()
+        self._created_ns = 0
+
+    async def __aenter__(self) -> Self:
+        await self.create()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.destroy()
+
+    async def create(self) -> None:
+        """Make the TAP and register the slaves that are there.
+
+        Raises:
+            NoSuchInterfaceError: the standby does not exist.
+            RefusedError: a named link cannot be a slave.
+            TapbondError: anything else; nothing is changed then.
+        """
+        async with AsyncExitStack() as unwind:
+            await self._open_kernel(unwind)
+            await self._open_failover(unwind)
+            self._unwind = unwind.pop_all()
+        self._created_ns = self._clock()
+        log.info("failover created", failover=self.name, mac=self._registry.mac, mtu=self._tap_link().mtu)
+
+    async def destroy(self) -> None:
+        """Give everything back: slaves as they were found, no TAP unless it is persistent. Idempotent."""
+        unwind, self._unwind = self._unwind, AsyncExitStack()
+        await unwind.aclose()
+        self._events.emit(None)
+
+    def events(self) -> AsyncIterator[Event]:
+        """Return what happens from now on; it ends with the failover."""
+        return self._events.subscribe()
+
+    def status(self) -> Status:
+        """Return what ``tapbond status --json`` prints."""
+        selector, tap, now_ns = self._selector, self._tap_link(), self._clock()
+        active, requested = selector.active, selector.requested
+        return Status(
+            name=self.name,
+            ifindex=tap.ifindex,
+            mac=tap.mac,
+            mtu=tap.mtu,
+            up=tap.up,
+            carrier=selector.carrier,
+            active=active.name if active else None,
+            requested=requested.name if requested else None,
+            rx=self._rx,
+            isolation=self._isolation.kind,
+            slaves=tuple(
+                slave.status(self._pump, slave is active, self._isolation.kind, now_ns)
+                for slave in selector.slaves
+            ),
+            counters=self._pump.total(),
+            switchovers=selector.switchovers.count,
+            last_switchovers=tuple(selector.switchovers.records)[-STATUS_SWITCHOVERS:],
+            pid=os.getpid(),
+            uptime_s=round((now_ns - self._created_ns) / 1e9, 3),
+        )
+
+    def switch(self, slave: str | None) -> None:
+        """Make a slave active by hand, for as long as it is ready; None: let the rules choose again.
+
+        Raises:
+            NoSuchSlaveError: it is not a slave, or not ready.
+        """
+        self._selector.request(None if slave is None else self._members.slave(slave))
+
+    async def add(self, link: str, role: Role | str = Role.PRIMARY) -> None:
+        """Register a link by hand.
+
+        Raises:
+            NoSuchInterfaceError, RefusedError, BusyError: it cannot be a slave; it was left as it was.
+        """
+        ifindex = self._links.by_name(link).ifindex
+        self._members.welcome(ifindex)
+        await self._members.register(ifindex, Role(role))
+
+    async def remove(self, slave: str) -> None:
+        """Give a slave back as it was found; it is not taken again on its own.
+
+        Raises:
+            NoSuchSlaveError: it is not a slave.
+        """
+        await self._members.remove(self._members.slave(slave), "removed")
+
+    # What the links tell.
+
+    def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
+        """Take note of a link that appeared or changed."""
+        if link.ifindex == self._tap_index:
+            self._members.mtu, self._members.up = link.mtu, link.up
+            return
+        slave = self._members.slave_of(link.ifindex)
+        if slave is None:
+            self._members.consider(link)
+            return
+        if slave.name != link.name:
+            log.info("slave renamed", failover=self.name, slave=slave.name, to=link.name)
+            self._selector.switchovers.renamed(slave.name, link.name)
+        slave.link = link
+        self._selector.decide(detector, when_ns)
+
+    def link_removed(self, link: Link, when_ns: int) -> None:
+        """Take note of a link that was deleted or moved to another namespace."""
+        self._members.gone(link.ifindex, when_ns)
+
+    def addresses_changed(self, ifindex: int) -> None:
+        """Announce other addresses from now on."""
+        if ifindex == self._tap_index:
+            addresses = [address.ip for address in self._links.addresses(ifindex)]
+            self._pump.set_announcements(self._registry.mac, announcements(self._registry.mac, addresses))
+
+    # How it is made. Each step pushes what undoes it.
+
+    async def _open_kernel(self, unwind: AsyncExitStack) -> None:
+        """Open what tells of links and changes them; find out whose MAC it is; refuse before any change."""
+        self._run_dir.make()
+        unwind.callback(self._run_dir.lock_failover(self.name).release)
+        self._rtnetlink = Rtnetlink()
+        unwind.push_async_callback(self._rtnetlink.close)
+        await self._rtnetlink.open()
+        self._links = Links(self._rtnetlink, self._clock)
+        unwind.push_async_callback(self._links.close)
+        await self._links.open()
+        self._journal = Journal(self._run_dir.journal(self.name))
+        await clean_up(self.name, self._rtnetlink, self._links, self._journal)
+        self._registry = Registry(self.name, self._find_mac(), self._standby, self._primary)
+        for role, link in self._named_links():
+            self._registry.check(link, role, self._links.by_index)
+
+    async def _open_failover(self, unwind: AsyncExitStack) -> None:
+        """Make the TAP, then its slaves: the master comes first, as in net_failover_create()."""
+        self._isolation: Isolation = await open_isolation(self._isolation_kind, self.name, self._rtnetlink)
+        unwind.push_async_callback(self._isolation.close)
+        await self._open_tap(unwind)
+        self._pump = Pump(self._tap.fileno(), self._drain_ns)
+        unwind.push_async_callback(self._pump.close)
+        self._selector = Selector(
+            self.name,
+            self._rx,
+            self._pump,
+            self._links,
+            set_carrier=self._set_carrier,
+            emit=self._emit,
+            failed=self._tap_failed,
+            clock=self._clock,
+        )
+        unwind.callback(self._selector.close)
+        self._members = Membership(
+            self._registry,
+            Registrar(self._rtnetlink, self._isolation, self._pump, self._journal),
+            self._selector,
+            self._links,
+            self._run_dir,
+            isolation=self._isolation.kind,
+            emit=self._emit,
+            clock=self._clock,
+        )
+        unwind.push_async_callback(self._members.close)
+        self._pump.start(self._selector)
+        self._links.listen(self)
+        await self._links.refresh()
+        tap = self._tap_link()
+        self._members.mtu, self._members.up = tap.mtu, tap.up
+        self.addresses_changed(tap.ifindex)
+        for role, link in self._named_links():
+            await self._members.register(link.ifindex, role)
+        for link in tuple(self._links.by_index.values()):
+            if self._members.slave_of(link.ifindex) is None:
+                self._members.consider(link)
+        poll = CarrierPoll(self._selector.slaves, self._links, self._pump, self._clock, self._poll_s)
+        unwind.callback(poll.stop)
+        poll.start()
+
+    async def _open_tap(self, unwind: AsyncExitStack) -> None:
+        self._tap = Tap(self.name)
+        unwind.callback(self._tap.close)
+        tap = next(link for link in await self._rtnetlink.links() if link.name == self.name)
+        self._tap_index = tap.ifindex
+        mtu = self._mtu or (None if self._tap.persistent else self._standby_mtu())
+        if tap.mac != self._registry.mac:
+            await self._rtnetlink.set_mac(tap, self._registry.mac)
+        if mtu and tap.mtu != mtu:
+            await self._rtnetlink.set_mtu(tap, mtu)
+        if not tap.up:
+            await self._rtnetlink.set_up(tap, True)
+
+    def _find_mac(self) -> str:
+        if self._mac is not None:
+            return self._mac
+        try:
+            return self._links.by_name(self._standby or "").mac
+        except NoSuchInterfaceError as error:
+            raise NoSuchInterfaceError(
+                self._standby or "", "the standby gives the failover its MAC; --mac starts without it"
+            ) from error
+
+    def _standby_mtu(self) -> int | None:
+        return next((link.mtu for role, link in self._named_links() if role is Role.STANDBY), None)
+
+    def _named_links(self) -> list[tuple[Role, Link]]:
+        """Return the named links that are there, the standby first."""
+        named = ((Role.STANDBY, self._standby), (Role.PRIMARY, self._primary))
+        by_name = {link.name: link for link in self._links.by_index.values()}
+        return [(role, by_name[name]) for role, name in named if name in by_name]
+
+    def _tap_link(self) -> Link:
+        return self._links.by_index[self._tap_index]
+
+    def _set_carrier(self, on: bool) -> None:
+        log.info("carrier on" if on else "carrier off", failover=self.name)
+        try:
+            self._tap.set_carrier(on)
+        except OSError as error:
+            self._tap_failed(error.strerror or str(error))
+            return
+        if on:
+            self.ready.set()
+
+    def _tap_failed(self, reason: str) -> None:
+        self.lost_because = str(TapError(f"{self.name}: the TAP has gone ({reason}): was it deleted?"))
+        self.lost.set()
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, Switchover):
+            log.info("switchover", **msgspec.structs.asdict(event))
+        self._events.emit(event)

@@ -1,0 +1,79 @@
+"""What a slave was like before: written down before anything is changed, so that a killed process leaves
+nothing that the next start cannot put back.
+"""
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from tapbond.errors import NoSuchInterfaceError
+from tapbond.model import Link
+from tapbond.rtnetlink import Rtnetlink, ip_interface
+
+
+class Original(msgspec.Struct, frozen=True, kw_only=True):
+    """A slave as it was found."""
+
+    ifindex: int
+    name: str
+    mac: str
+    mtu: int
+    up: bool
+    addr_gen_mode: int | None
+    link_local: tuple[str, ...] = ()
+    """Its IPv6 link-local addresses with prefix length: the TAP makes the same from the same MAC."""
+
+    async def restore(self, rtnetlink: Rtnetlink) -> None:
+        """Put a slave back as it was found; one that has gone is fine."""
+        link = Link(ifindex=self.ifindex, name=self.name, mac=self.mac)
+        with contextlib.suppress(NoSuchInterfaceError):
+            if not self.up:
+                await rtnetlink.set_up(link, False)
+            await rtnetlink.set_mtu(link, self.mtu)
+            if self.addr_gen_mode is not None:
+                await rtnetlink.set_addr_gen_mode(link, self.addr_gen_mode)
+            for address in self.link_local:
+                await rtnetlink.add_address(link, ip_interface(address))
+
+
+class Journal:
+    """The originals of a failover's slaves, in a file.
+
+    Args:
+        path: of the file; it exists only while there is something to put back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._originals: dict[int, Original] = {}
+
+    def record(self, original: Original) -> None:
+        """Write a slave down, before it is changed."""
+        self._originals[original.ifindex] = original
+        self._write()
+
+    def forget(self, ifindex: int) -> None:
+        """Cross a slave out: it has been put back, or has gone."""
+        self._originals.pop(ifindex, None)
+        self._write()
+
+    def left_behind(self) -> list[Original]:
+        """Return what an earlier process did not put back; an unreadable file holds nothing."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=list[Original])
+        except (FileNotFoundError, msgspec.DecodeError):
+            return []
+
+    def clear(self) -> None:
+        """Cross everything out."""
+        self._originals.clear()
+        self._write()
+
+    def _write(self) -> None:
+        if not self._originals:
+            self._path.unlink(missing_ok=True)
+            return
+        draft = self._path.with_suffix(".new")
+        draft.write_bytes(msgspec.json.encode(list(self._originals.values())))
+        draft.replace(self._path)

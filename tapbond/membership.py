@@ -1,0 +1,216 @@
+"""Who belongs to a failover: links come, are registered or refused, go, and come back."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+import structlog
+
+from tapbond.errors import NoSuchInterfaceError, NoSuchSlaveError, RefusedError, TapbondError
+from tapbond.links import Links
+from tapbond.model import Detector, Event, Link, Role, SlaveRefused, SlaveRegistered, SlaveReleased
+from tapbond.policy import RANK
+from tapbond.registry import Registry
+from tapbond.rundir import RunDir
+from tapbond.selector import Selector
+from tapbond.slave import Registrar, Slave
+
+log = structlog.get_logger()
+
+CLOSE_DEADLINE_S = 5.0
+"""For registrations under way when the failover is destroyed; each takes milliseconds."""
+
+
+class Membership:
+    """Registers and releases slaves, one at a time, while the selector goes on deciding.
+
+    Args:
+        registry: the slots.
+        registrar: does the work on the links.
+        selector: is told of every slave.
+        links: all links.
+        run_dir: where links are locked.
+        isolation: name of the isolation in use, for the events.
+        emit: takes the events.
+        clock: CLOCK_MONOTONIC in ns.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        registrar: Registrar,
+        selector: Selector,
+        links: Links,
+        run_dir: RunDir,
+        *,
+        isolation: str,
+        emit: Callable[[Event], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self.mtu = 1500
+        """The failover's, in bytes: what a new slave gets."""
+        self.up = False
+        """Whether the failover is administratively up: a new slave is opened then."""
+        self._registry = registry
+        self._registrar = registrar
+        self._selector = selector
+        self._links = links
+        self._run_dir = run_dir
+        self._isolation = isolation
+        self._emit = emit
+        self._clock = clock
+        self._one_at_a_time = asyncio.Lock()
+        self._under_way: set[int] = set()
+        self._refused: dict[int, tuple[str, str, int, bool]] = {}
+        self._removed: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def slave(self, name: str) -> Slave:
+        """Return the slave of this name.
+
+        Raises:
+            NoSuchSlaveError: there is none.
+        """
+        for slave in self._selector.slaves:
+            if slave.name == name:
+                return slave
+        names = ", ".join(slave.name for slave in self._selector.slaves) or "none"
+        raise NoSuchSlaveError(f"{name}: not a slave of {self._registry.failover} (its slaves: {names})")
+
+    def slave_of(self, ifindex: int) -> Slave | None:
+        """Return the slave on this link, if it is one."""
+        return next((slave for slave in self._selector.slaves if slave.link.ifindex == ifindex), None)
+
+    def consider(self, link: Link) -> None:
+        """Register a link in the background if it is meant for us; a refusal is logged once."""
+        if self._closing or link.ifindex in self._under_way | self._removed:
+            return
+        if self._registry.wanted_role(link) is None:
+            return
+        if self._refused.get(link.ifindex) == _identity(link):
+            return
+        self._under_way.add(link.ifindex)
+        self._background(self._register_found(link.ifindex))
+
+    def gone(self, ifindex: int, when_ns: int) -> None:
+        """Let go of a link that was unplugged; at once for the choice, in the background for the rest."""
+        self._refused.pop(ifindex, None)
+        self._removed.discard(ifindex)
+        slave = self.slave_of(ifindex)
+        if slave is None:
+            return
+        slave.gone = True
+        self._registry.taken.pop(slave.role, None)
+        self._selector.remove(slave, Detector.NETLINK, when_ns, "unplugged")
+        self._background(self._release(slave, "unplugged"))
+
+    async def register(self, ifindex: int, role: Role) -> None:
+        """Register a link that is there.
+
+        Raises:
+            RefusedError, BusyError: it cannot be a slave; it was left as it was.
+            NoSuchInterfaceError: it has gone.
+        """
+        self._under_way.add(ifindex)
+        try:
+            async with self._one_at_a_time:
+                link = self._links.by_index[ifindex]
+                self._registry.check(link, role, self._links.by_index)
+                await self._enslave(link, role)
+        finally:
+            self._under_way.discard(ifindex)
+
+    async def remove(self, slave: Slave, reason: str) -> None:
+        """Give a slave back as it was found; it is not registered again on its own."""
+        self._removed.add(slave.link.ifindex)
+        async with self._one_at_a_time:
+            if slave not in self._selector.slaves:
+                return
+            self._registry.taken.pop(slave.role, None)
+            self._selector.remove(slave, Detector.CONTROL, self._clock(), reason)
+        await self._release(slave, reason)
+
+    def welcome(self, ifindex: int) -> None:
+        """Consider a link again that was removed by hand."""
+        self._removed.discard(ifindex)
+
+    async def close(self) -> None:
+        """Give everything back: the primary first, as net_failover_destroy() does."""
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_DEADLINE_S)
+        for slave in sorted(self._selector.slaves, key=lambda slave: RANK[slave.role]):
+            await self.remove(slave, "failover destroyed")
+
+    async def _register_found(self, ifindex: int) -> None:
+        link = self._links.by_index.get(ifindex)
+        try:
+            if link is not None and (role := self._registry.wanted_role(link)) is not None:
+                await self.register(ifindex, role)
+        except RefusedError as error:
+            self._refuse(self._links.by_index.get(ifindex, link), error.reason)
+        except (NoSuchInterfaceError, KeyError):
+            log.debug("link has gone again", ifindex=ifindex)
+        except TapbondError as error:
+            self._refuse(link, str(error))
+        finally:
+            self._under_way.discard(ifindex)
+
+    async def _enslave(self, link: Link, role: Role) -> None:
+        lock = self._run_dir.lock_link(link.ifindex, link.name, self._registry.failover)
+        slave = Slave(link, role, lock)
+        await self._registrar.register(slave, self.mtu, self.up, self._links.addresses(link.ifindex))
+        current = self._links.by_index.get(link.ifindex)
+        if current is None:
+            await self._registrar.release(slave)
+            return
+        slave.link = current
+        self._registry.taken[role] = current
+        self._refused.pop(link.ifindex, None)
+        self._selector.add(slave, self._clock())
+        log.info(f"failover {role} slave:{slave.name} registered", failover=self._registry.failover)
+        self._emit(
+            SlaveRegistered(
+                failover=self._registry.failover,
+                slave=slave.name,
+                role=role,
+                ifindex=link.ifindex,
+                isolation=self._isolation,
+            )
+        )
+
+    async def _release(self, slave: Slave, reason: str) -> None:
+        async with self._one_at_a_time:
+            await self._registrar.release(slave)
+        log.info(
+            f"failover {slave.role} slave:{slave.name} unregistered",
+            failover=self._registry.failover,
+            reason=reason,
+        )
+        self._emit(
+            SlaveReleased(
+                failover=self._registry.failover, slave=slave.name, role=slave.role, reason=reason
+            )
+        )
+
+    def _refuse(self, link: Link | None, reason: str) -> None:
+        if link is None:
+            return
+        self._refused[link.ifindex] = _identity(link)
+        log.warning("link refused", failover=self._registry.failover, link=link.name, reason=reason)
+        self._emit(SlaveRefused(failover=self._registry.failover, link=link.name, reason=reason))
+
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("registration failed", failover=self._registry.failover, exc_info=error)
+
+
+def _identity(link: Link) -> tuple[str, str, int, bool]:
+    """Return what a refusal depends on: a change of it is worth another try."""
+    return (link.name, link.mac, link.master, link.ethernet)

@@ -1,0 +1,227 @@
+"""Frozen values that the parts hand to each other; what is shown to the outside is made of them."""
+
+import errno
+import os
+from enum import StrEnum
+
+import msgspec
+
+
+class Role(StrEnum):
+    """What a slave is for (net_failover.rst: a primary is preferred whenever it is ready)."""
+
+    PRIMARY = "primary"
+    STANDBY = "standby"
+
+
+class ReceiveMode(StrEnum):
+    """Whose frames are delivered to the host."""
+
+    ACTIVE = "active"
+    """The slave that sends; for a short drain also unicast on the one before it."""
+    KERNEL = "kernel"
+    """net_failover_handle_frame()'s rule: never the standby's while a primary is registered."""
+    ANY = "any"
+    """Every slave's. A frame that a switch floods to two slaves arrives twice."""
+
+
+class Detector(StrEnum):
+    """Who saw first what led to a switchover."""
+
+    NETLINK = "netlink"
+    POLL = "poll"
+    PUMP = "pump"
+    CONTROL = "control"
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """One network interface as rtnetlink(7) tells it."""
+
+    ifindex: int
+    name: str
+    mac: str
+    """The address in use, ``aa:bb:cc:dd:ee:ff``; empty for a link without one."""
+    permanent_mac: str = ""
+    """IFLA_PERM_ADDRESS where the driver has one, else empty."""
+    mtu: int = 1500
+    up: bool = False
+    """Administratively up (IFF_UP)."""
+    carrier: bool = False
+    """The link has a carrier (IFF_LOWER_UP)."""
+    ethernet: bool = True
+    """ARPHRD_ETHER."""
+    master: int = 0
+    """ifindex of the bridge, bond … that it is a port of; 0: none."""
+    kind: str = ""
+    """IFLA_INFO_KIND: ``veth``, ``bridge`` …; empty for most hardware."""
+    addr_gen_mode: int | None = None
+    """IN6_ADDR_GEN_MODE_*; None where the link has no IPv6."""
+
+
+class SlaveFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the policy knows of one slave."""
+
+    port: int
+    """Its place in the pump."""
+    role: Role
+    up: bool
+    carrier: bool
+    held_until_ns: int = 0
+    """Not to be used before this time (CLOCK_MONOTONIC): sends failed though the link says it is fine."""
+
+    def ready(self, now_ns: int) -> bool:
+        """Return netif_running() && netif_carrier_ok(), and not held."""
+        return self.up and self.carrier and now_ns >= self.held_until_ns
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What the policy wants; equal decisions need no action."""
+
+    order: tuple[int, ...]
+    """Ports of the ready slaves: the one that sends, then who follows when a send fails."""
+    receive: frozenset[int]
+    """Ports that deliver, unless ``receive_sender``."""
+    receive_sender: bool
+    """Only the sender delivers, whoever that is."""
+    drain: bool
+    """A slave that stops receiving still delivers unicast for the drain time."""
+    requested: int | None
+    """The manual choice, while it holds."""
+    wake_ns: int | None = None
+    """Decide again at this time even if nothing happens (CLOCK_MONOTONIC); not part of the comparison."""
+
+    @property
+    def active(self) -> int | None:
+        """The port that sends, or None."""
+        return self.order[0] if self.order else None
+
+
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
+    """Frames that passed one slave, or all of them; a GSO super-frame counts as one."""
+
+    tx_frames: int = 0
+    tx_bytes: int = 0
+    tx_errors: int = 0
+    tx_dropped: int = 0
+    tx_resent: int = 0
+    rx_frames: int = 0
+    rx_bytes: int = 0
+    rx_errors: int = 0
+    rx_dropped: int = 0
+    rx_duplicate: int = 0
+    announced: int = 0
+
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(**{f: getattr(self, f) + getattr(other, f) for f in COUNTER_FIELDS})
+
+    def __sub__(self, other: "Counters") -> "Counters":
+        return Counters(**{f: getattr(self, f) - getattr(other, f) for f in COUNTER_FIELDS})
+
+
+COUNTER_FIELDS = tuple(field.name for field in msgspec.structs.fields(Counters))
+
+
+class Switchover(msgspec.Struct, frozen=True, kw_only=True, tag="switchover", tag_field="event"):
+    """One change of the slave that sends. Times are CLOCK_MONOTONIC in ns."""
+
+    failover: str
+    serial: int
+    """Counts the switchovers of this failover from 1."""
+    from_slave: str | None
+    to_slave: str | None
+    """None: nobody was ready."""
+    cause: str
+    detector: Detector
+    detected_ns: int
+    decided_ns: int
+    first_tx_ns: int | None = None
+    """First frame of the host sent on the new slave; None: none within the time of the record."""
+    first_rx_ns: int | None = None
+    resent: int = 0
+    """Frames whose send failed on one slave and that another one sent."""
+    dropped: int = 0
+    """Frames lost because nobody could send them."""
+    duplicates: int = 0
+    """Copies recognised and dropped during the drain."""
+
+
+class SlaveRegistered(msgspec.Struct, frozen=True, kw_only=True, tag="registered", tag_field="event"):
+    """A link became a slave."""
+
+    failover: str
+    slave: str
+    role: Role
+    ifindex: int
+    isolation: str
+
+
+class SlaveReleased(msgspec.Struct, frozen=True, kw_only=True, tag="released", tag_field="event"):
+    """A slave was unplugged, or given back as it was found."""
+
+    failover: str
+    slave: str
+    role: Role
+    reason: str
+
+
+class SlaveRefused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", tag_field="event"):
+    """A link matched but could not become a slave; it was left alone."""
+
+    failover: str
+    link: str
+    reason: str
+
+
+class CarrierChanged(msgspec.Struct, frozen=True, kw_only=True, tag="carrier", tag_field="event"):
+    """The failover's own carrier was switched: on while any slave is ready."""
+
+    failover: str
+    carrier: bool
+
+
+Event = Switchover | SlaveRegistered | SlaveReleased | SlaveRefused | CarrierChanged
+
+
+class SlaveStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One slave, as ``tapbond status`` shows it."""
+
+    name: str
+    role: Role
+    ifindex: int
+    mac: str
+    mtu: int
+    up: bool
+    carrier: bool
+    ready: bool
+    active: bool
+    isolation: str
+    counters: Counters
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """A failover, as ``tapbond status --json`` prints it."""
+
+    name: str
+    ifindex: int
+    mac: str
+    mtu: int
+    up: bool
+    carrier: bool
+    active: str | None
+    requested: str | None
+    """The slave chosen by hand, while that holds."""
+    rx: ReceiveMode
+    isolation: str
+    slaves: tuple[SlaveStatus, ...]
+    counters: Counters
+    """Sums over all slaves that ever were; ``tx_dropped`` and ``rx_dropped`` include the TAP's own."""
+    switchovers: int
+    last_switchovers: tuple[Switchover, ...]
+    """The last 16, oldest first."""
+    pid: int
+    uptime_s: float
+
+
+def errno_name(error: int) -> str:
+    """Return ``ENETDOWN (Network is down)`` for 100."""
+    return f"{errno.errorcode.get(error, str(error))} ({os.strerror(error)})"

@@ -1,0 +1,173 @@
+"""Requests to rtnetlink(7): what tapbond changes on links, through pyroute2 in a thread of its own.
+
+pyroute2's asynchronous sockets do not run on uvloop, and its synchronous ones drive an event loop themselves:
+one worker thread keeps both apart, and keeps the requests of one failover in order.
+"""
+
+import asyncio
+import errno
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from typing import Any, Self, TypeVar
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from tapbond.errors import NoSuchInterfaceError, RightsError, TapbondError
+from tapbond.model import Link
+
+T = TypeVar("T")
+Interface = IPv4Interface | IPv6Interface
+
+ARPHRD_ETHER = 1
+IFF_UP = 0x1
+IFF_LOWER_UP = 0x10000
+ADDR_GEN_MODE_NONE = 1
+IFA_F_NODAD = 0x02
+
+
+class LinkRequestError(TapbondError):
+    """The kernel refused a change of a link; ``code`` is the errno."""
+
+    def __init__(self, what: str, error: NetlinkError) -> None:
+        self.code = error.code
+        super().__init__(f"{what}: {error.args[1] if len(error.args) > 1 else error}")
+
+
+def link_from_message(message: Any) -> Link:
+    """Return the Link that an RTM_NEWLINK or RTM_DELLINK message describes."""
+    info = message.get_attr("IFLA_LINKINFO")
+    return Link(
+        ifindex=message["index"],
+        name=message.get_attr("IFLA_IFNAME") or "",
+        mac=message.get_attr("IFLA_ADDRESS") or "",
+        permanent_mac=message.get_attr("IFLA_PERM_ADDRESS") or "",
+        mtu=message.get_attr("IFLA_MTU") or 0,
+        up=bool(message["flags"] & IFF_UP),
+        carrier=bool(message["flags"] & IFF_LOWER_UP),
+        ethernet=message["ifi_type"] == ARPHRD_ETHER,
+        master=message.get_attr("IFLA_MASTER") or 0,
+        kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
+        addr_gen_mode=_addr_gen_mode(message),
+    )
+
+
+def _addr_gen_mode(message: Any) -> int | None:
+    families = message.get_attr("IFLA_AF_SPEC")
+    inet6 = families.get_attr("AF_INET6") if families else None
+    return inet6.get_attr("IFLA_INET6_ADDR_GEN_MODE") if inet6 else None
+
+
+def address_from_message(message: Any) -> Interface:
+    """Return the address with its prefix length that an RTM_NEWADDR or RTM_DELADDR message is about."""
+    address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return ip_interface(f"{address}/{message['prefixlen']}")
+
+
+class Rtnetlink:
+    """Change links of the network namespace that the process is in.
+
+    Every method raises LinkRequestError when the kernel refuses, NoSuchInterfaceError when the link has gone
+    and RightsError without CAP_NET_ADMIN.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tapbond-rtnetlink")
+        self._ipr: IPRoute | None = None
+
+    async def open(self) -> Self:
+        """Open the socket."""
+        self._ipr = await asyncio.get_running_loop().run_in_executor(self._thread, IPRoute)
+        return self
+
+    async def close(self) -> None:
+        """Close the socket and end the thread; again is harmless."""
+        if self._ipr is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._ipr.close)
+            self._ipr = None
+        self._thread.shutdown(wait=True)
+
+    async def request(self, what: str, call: Callable[[IPRoute], T]) -> T:
+        """Run a request in the thread; ``what`` says in an error what was tried on which link."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(self._ipr))
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                raise NoSuchInterfaceError(what.split(":", 1)[0]) from error
+            if error.code in (errno.EPERM, errno.EACCES):
+                raise RightsError(
+                    f"{what}: not permitted (needs CAP_NET_ADMIN: be root, or root of a user namespace:"
+                    " unshare -Urn)"
+                ) from error
+            raise LinkRequestError(what, error) from error
+
+    async def links(self) -> list[Link]:
+        """Return all links."""
+        messages = await self.request("links", lambda ipr: list(ipr.get_links()))
+        return [link_from_message(message) for message in messages]
+
+    async def addresses(self) -> dict[int, set[Interface]]:
+        """Return the addresses of all links by ifindex."""
+        messages = await self.request("addresses", lambda ipr: list(ipr.get_addr()))
+        found: dict[int, set[Interface]] = {}
+        for message in messages:
+            found.setdefault(message["index"], set()).add(address_from_message(message))
+        return found
+
+    async def _set(self, link: Link, what: str, **attributes: Any) -> None:
+        await self.request(
+            f"{link.name}: {what}", lambda ipr: ipr.link("set", index=link.ifindex, **attributes)
+        )
+
+    async def set_mtu(self, link: Link, mtu: int) -> None:
+        """Set the MTU in bytes."""
+        await self._set(link, f"cannot set MTU {mtu}", mtu=mtu)
+
+    async def set_mac(self, link: Link, mac: str) -> None:
+        """Set the MAC address."""
+        await self._set(link, f"cannot set MAC {mac}", address=mac)
+
+    async def set_up(self, link: Link, up: bool) -> None:
+        """Set the link administratively up or down."""
+        await self._set(link, f"cannot set {'up' if up else 'down'}", state="up" if up else "down")
+
+    async def set_master(self, link: Link, master: int) -> None:
+        """Make the link a port of ``master`` (an ifindex), or of nobody (0)."""
+        await self._set(link, "cannot set master", master=master)
+
+    async def set_addr_gen_mode(self, link: Link, mode: int) -> None:
+        """Set IN6_ADDR_GEN_MODE_*: through netlink, because /proc/sys is read-only in containers."""
+        spec = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", mode)]})]}
+        await self._set(link, f"cannot set addrgenmode {mode}", IFLA_AF_SPEC=spec)
+
+    async def add_address(self, link: Link, address: Interface) -> None:
+        """Give the link an address, without duplicate address detection."""
+        await self.request(
+            f"{link.name}: cannot add {address}",
+            lambda ipr: ipr.addr(
+                "replace",
+                index=link.ifindex,
+                address=str(address.ip),
+                prefixlen=address.network.prefixlen,
+                flags=IFA_F_NODAD if address.version == 6 else 0,  # noqa: PLR2004
+            ),
+        )
+
+    async def remove_address(self, link: Link, address: Interface) -> None:
+        """Take an address off the link."""
+        await self.request(
+            f"{link.name}: cannot remove {address}",
+            lambda ipr: ipr.addr(
+                "del", index=link.ifindex, address=str(address.ip), prefixlen=address.network.prefixlen
+            ),
+        )
+
+    async def add_bridge(self, name: str) -> Link:
+        """Make a bridge that is down and generates no IPv6 address; return it."""
+        await self.request(f"{name}: cannot add bridge", lambda ipr: ipr.link("add", ifname=name, kind="bridge"))
+        return next(link for link in await self.links() if link.name == name)
+
+    async def delete(self, link: Link) -> None:
+        """Delete a link."""
+        await self.request(f"{link.name}: cannot delete", lambda ipr: ipr.link("del", index=link.ifindex))

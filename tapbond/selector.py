@@ -1,0 +1,222 @@
+"""Apply the policy: from what is known of the slaves to what the pump does, and the record of it."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from tapbond.datapath import DataPath, PumpEvent, PumpEventKind
+from tapbond.errors import NoSuchSlaveError
+from tapbond.links import Links
+from tapbond.model import CarrierChanged, Decision, Detector, Event, ReceiveMode, errno_name
+from tapbond.policy import decide
+from tapbond.slave import Slave
+from tapbond.switchover import SwitchoverLog
+
+log = structlog.get_logger()
+
+NS_PER_S = 1_000_000_000
+
+
+class Selector:
+    """Decides which slave of a failover is active, and has the data path do it.
+
+    Args:
+        name: the failover's.
+        rx: whose frames are delivered.
+        datapath: started, with this as its listener.
+        links: to correct what the pump knows better.
+        set_carrier: switches the failover's carrier.
+        emit: takes the events.
+        failed: is called when the TAP is gone for good.
+        clock: CLOCK_MONOTONIC in ns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rx: ReceiveMode,
+        datapath: DataPath,
+        links: Links,
+        *,
+        set_carrier: Callable[[bool], None],
+        emit: Callable[[Event], None],
+        failed: Callable[[str], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self.slaves: list[Slave] = []
+        self.carrier = False
+        self.decision = decide(rx, (), 0)
+        self.switchovers = SwitchoverLog(name, datapath.total, emit)
+        self._name = name
+        self._rx = rx
+        self._datapath = datapath
+        self._links = links
+        self._set_carrier = set_carrier
+        self._emit = emit
+        self._failed = failed
+        self._clock = clock
+        self._requested: Slave | None = None
+        self._seen_serial = 0
+        self._settled_serial = 0
+        self._generation = 0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def active(self) -> Slave | None:
+        """The slave that sends, by the last decision."""
+        return self._at(self.decision.active)
+
+    @property
+    def requested(self) -> Slave | None:
+        """The slave chosen by hand, while that holds."""
+        return self._requested
+
+    def add(self, slave: Slave, when_ns: int) -> None:
+        """Take a registered slave into the choice."""
+        self.slaves.append(slave)
+        self.decide(Detector.CONTROL, when_ns)
+
+    def remove(self, slave: Slave, detector: Detector, when_ns: int, cause: str) -> None:
+        """Take a slave out of the choice; its port may be detached then."""
+        self.slaves.remove(slave)
+        self.decide(detector, when_ns, cause)
+
+    def request(self, slave: Slave | None) -> None:
+        """Make a slave active by hand for as long as it is ready; None: choose by the rules again.
+
+        Raises:
+            NoSuchSlaveError: it is not ready.
+        """
+        now_ns = self._clock()
+        if slave is not None and (reason := slave.why_not_ready(now_ns)):
+            raise NoSuchSlaveError(f"{slave.name}: not ready ({reason})")
+        self._requested = slave
+        self.decide(Detector.CONTROL, now_ns, "switched by hand")
+
+    def decide(self, detector: Detector, when_ns: int, cause: str = "") -> None:
+        """Decide anew and act on it; harmless when nothing has changed.
+
+        Args:
+            detector: who saw what made it necessary.
+            when_ns: when it was seen (CLOCK_MONOTONIC).
+            cause: in words, where the slaves' states do not tell.
+        """
+        now_ns = self._clock()
+        before, former = self.decision, self._at(self.decision.active) or self._former()
+        requested = self._requested.port if self._requested in self.slaves else None
+        decision = decide(self._rx, [slave.facts() for slave in self.slaves], now_ns, requested)
+        if decision.requested is None:
+            self._requested = None
+        self._wake("hold", decision.wake_ns, lambda: self.decide(Detector.CONTROL, self._clock()))
+        if _same(decision, before) and self._seen_serial == self._settled_serial:
+            return
+        self.decision = decision
+        self._settled_serial = self._seen_serial
+        self._generation = self._datapath.apply(decision, self._seen_serial)
+        active = self._at(decision.active)
+        self._follow_carrier()
+        if active is not None and active.name != self.switchovers.active:
+            self._datapath.announce(active.port)
+        self.switchovers.switched(
+            active.name if active else None,
+            cause or self._cause(former, active, now_ns),
+            detector,
+            when_ns,
+            now_ns,
+            drain=decision.drain,
+        )
+        self._settle_records()
+
+    def pump_event(self, event: PumpEvent) -> None:
+        """Take in what the pump saw."""
+        slave = self._at(event.port)
+        if event.kind is PumpEventKind.PORT_FAULT:
+            self._fault(slave, event)
+        elif event.kind is PumpEventKind.SWITCHED:
+            self._pump_switched(slave, event)
+        elif event.kind is PumpEventKind.FIRST_TX and slave:
+            self.switchovers.first_tx(slave.name, event.when_ns)
+        elif event.kind is PumpEventKind.FIRST_RX and slave:
+            self.switchovers.first_rx(slave.name, event.when_ns)
+        elif event.kind is PumpEventKind.DRAINED:
+            self.switchovers.drained()
+        elif event.kind is PumpEventKind.TAP_FAULT:
+            self._failed(errno_name(event.error))
+        self._settle_records()
+
+    def close(self) -> None:
+        """Stop deciding, complete the open record."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self.switchovers.close()
+
+    def _fault(self, slave: Slave | None, event: PumpEvent) -> None:
+        """The pump has stopped using a slave: find out whether that is so, and settle it."""
+        self._seen_serial = event.serial
+        if slave is None:
+            self.decide(Detector.PUMP, event.when_ns)
+            return
+        log.debug("pump: slave failed", slave=slave.name, error=errno_name(event.error))
+        self.switchovers.seen_earlier(slave.name, Detector.PUMP, event.when_ns)
+        ready = self._datapath.ready(slave.link.ifindex)
+        if ready is None:
+            slave.gone = True
+        elif not ready:
+            self._links.correct(slave.link, ready, event.when_ns, Detector.PUMP)
+        else:
+            slave.failed(self._clock())
+        self.decide(Detector.PUMP, event.when_ns)
+
+    def _pump_switched(self, slave: Slave | None, event: PumpEvent) -> None:
+        """Record a switch that the pump made on its own; the one that was asked for is recorded already."""
+        if event.error == 0 and event.generation < self._generation:
+            return
+        cause = f"send failed: {errno_name(event.error)}" if event.error else "send works again"
+        self.switchovers.switched(
+            slave.name if slave else None,
+            cause,
+            Detector.PUMP,
+            event.when_ns,
+            event.when_ns,
+            drain=self.decision.drain,
+        )
+
+    def _follow_carrier(self) -> None:
+        carrier = self.decision.active is not None
+        if carrier != self.carrier:
+            self.carrier = carrier
+            self._set_carrier(carrier)
+            self._emit(CarrierChanged(failover=self._name, carrier=carrier))
+
+    def _settle_records(self) -> None:
+        """Close the open record when it is complete, or when its time is over."""
+        self._wake("record", self.switchovers.settle(self._clock()), self._settle_records)
+
+    def _wake(self, name: str, at_ns: int | None, call: Callable[[], None]) -> None:
+        if (timer := self._timers.pop(name, None)) is not None:
+            timer.cancel()
+        if at_ns is not None:
+            delay_s = max(0, at_ns - self._clock()) / NS_PER_S
+            self._timers[name] = asyncio.get_running_loop().call_later(delay_s, call)
+
+    def _at(self, port: int | None) -> Slave | None:
+        return next((slave for slave in self.slaves if slave.port == port), None)
+
+    def _former(self) -> Slave | None:
+        return next((slave for slave in self.slaves if slave.name == self.switchovers.active), None)
+
+    def _cause(self, former: Slave | None, active: Slave | None, now_ns: int) -> str:
+        if former is not None and (reason := former.why_not_ready(now_ns)):
+            return reason
+        if active is None:
+            return "no slave ready"
+        if self.switchovers.active is None:
+            return "first slave ready"
+        return f"{active.role} ready" if former is not None else "removed"
+
+
+def _same(one: Decision, other: Decision) -> bool:
+    """Return whether two decisions ask for the same; when to decide again does not count."""
+    return (one.order, one.receive, one.requested) == (other.order, other.receive, other.requested)

@@ -1,0 +1,1 @@
+"""The long-running process: logs, the control socket, readiness, signals."""

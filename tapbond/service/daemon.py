@@ -1,0 +1,75 @@
+"""``tapbond run``: one failover in the foreground until it is told to stop."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+
+import uvloop
+
+from tapbond.errors import TapError
+from tapbond.failover import Failover
+from tapbond.rundir import RunDir
+from tapbond.service.control import ControlServer
+from tapbond.service.notify import notify_ready_fd, notify_systemd
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(failover: Coroutine[None, None, None]) -> None:
+    """Run the service on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(failover)
+
+
+async def serve(failover: Failover, run_dir: Path | None, ready_fd: int | None) -> None:
+    """Create a failover, answer on its control socket, and give everything back when told to stop.
+
+    Raises:
+        TapbondError: it could not be created, or its TAP went away.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    if not await _unless(stop, failover.create()):
+        return
+    try:
+        control = ControlServer(failover, RunDir(run_dir).socket(failover.name), stop.set)
+        await control.start()
+        try:
+            if await _unless(stop, failover.ready.wait(), failover.lost.wait()) and failover.ready.is_set():
+                _tell_ready(ready_fd)
+                await _unless(stop, failover.lost.wait())
+        finally:
+            notify_systemd("STOPPING=1")
+            await control.close()
+    finally:
+        await failover.destroy()
+    if failover.lost.is_set():
+        raise TapError(failover.lost_because)
+
+
+def _tell_ready(ready_fd: int | None) -> None:
+    notify_systemd("READY=1")
+    if ready_fd is not None:
+        notify_ready_fd(ready_fd)
+
+
+async def _unless(stop: asyncio.Event, *waits: Coroutine[None, None, object]) -> bool:
+    """Wait for the first of ``waits``; return False, and cancel them, when ``stop`` comes first."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
+        done = [task for task in tasks if task.done()]
+        for task in done:
+            task.result()
+        return bool(done)
+    finally:
+        for task in (*tasks, stopped):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                if not task.done():
+                    await task

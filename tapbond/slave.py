@@ -1,0 +1,202 @@
+"""One slave: how a link becomes one, and how it is given back as it was found.
+
+The order is that of net_failover_slave_register() in drivers/net/net_failover.c, with the isolation between the
+MTU and the opening, so that the slave's own IP stack never speaks.
+"""
+
+import contextlib
+from collections.abc import Collection
+
+import structlog
+
+from tapbond.datapath import DataPath
+from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
+from tapbond.isolation import Isolation
+from tapbond.journal import Journal, Original
+from tapbond.model import Link, Role, SlaveFacts, SlaveStatus
+from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Interface, Rtnetlink
+from tapbond.rundir import Lock
+
+log = structlog.get_logger()
+
+HOLD_FIRST_NS = 100_000_000
+HOLD_MAX_NS = 10_000_000_000
+HOLD_MEMORY_NS = 60_000_000_000
+STALE_NS = 1_000_000_000
+
+
+class Slave:
+    """A registered link.
+
+    Args:
+        link: as rtnetlink tells it.
+        role: its slot.
+        lock: that keeps other failovers off the link.
+    """
+
+    def __init__(self, link: Link, role: Role, lock: Lock) -> None:
+        self.link = link
+        self.role = role
+        self.port = -1
+        self.gone = False
+        self._lock = lock
+        self._held_until_ns = 0
+        self._hold_ns = 0
+        self._last_fault_ns = -HOLD_MEMORY_NS
+
+    @property
+    def name(self) -> str:
+        """Its name, as of now."""
+        return self.link.name
+
+    def facts(self) -> SlaveFacts:
+        """Return what the policy needs to know."""
+        return SlaveFacts(
+            port=self.port,
+            role=self.role,
+            up=self.link.up and not self.gone,
+            carrier=self.link.carrier and not self.gone,
+            held_until_ns=self._held_until_ns,
+        )
+
+    def failed(self, now_ns: int) -> None:
+        """Note that sending failed though the link says that it is up with a carrier.
+
+        A first failure may be a stale error and costs nothing. One that comes back within a second holds the
+        slave for 100 ms, and for twice as long each time until it has been quiet for a minute.
+        """
+        quiet_ns, self._last_fault_ns = now_ns - self._last_fault_ns, now_ns
+        if quiet_ns > HOLD_MEMORY_NS:
+            self._hold_ns = 0
+        if quiet_ns > STALE_NS + self._hold_ns:
+            return
+        self._hold_ns = min(max(HOLD_FIRST_NS, self._hold_ns * 2), HOLD_MAX_NS)
+        self._held_until_ns = now_ns + self._hold_ns
+        log.warning("slave fails to send though its link is up", slave=self.name, held_s=self._hold_ns / 1e9)
+
+    def why_not_ready(self, now_ns: int) -> str:
+        """Return in a few words why it is not ready; empty when it is."""
+        if self.gone:
+            return "unplugged"
+        if not self.link.up:
+            return "set down"
+        if not self.link.carrier:
+            return "carrier lost"
+        return "send errors" if now_ns < self._held_until_ns else ""
+
+    def status(self, datapath: DataPath, active: bool, isolation: str, now_ns: int) -> SlaveStatus:
+        """Return what ``tapbond status`` shows of it."""
+        return SlaveStatus(
+            name=self.name,
+            role=self.role,
+            ifindex=self.link.ifindex,
+            mac=self.link.mac,
+            mtu=self.link.mtu,
+            up=self.link.up,
+            carrier=self.link.carrier,
+            ready=self.facts().ready(now_ns),
+            active=active,
+            isolation=isolation,
+            counters=datapath.counters(self.port),
+        )
+
+    def unlock(self) -> None:
+        """Let other failovers have the link."""
+        self._lock.release()
+
+
+class Registrar:
+    """Makes slaves of links, and links of slaves again.
+
+    Args:
+        rtnetlink: to change links with.
+        isolation: open.
+        datapath: to attach them to.
+        journal: where their originals are written down.
+    """
+
+    def __init__(
+        self, rtnetlink: Rtnetlink, isolation: Isolation, datapath: DataPath, journal: Journal
+    ) -> None:
+        self._rtnetlink = rtnetlink
+        self._isolation = isolation
+        self._datapath = datapath
+        self._journal = journal
+        self._originals: dict[int, Original] = {}
+
+    async def register(self, slave: Slave, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
+        """Make a slave of a link.
+
+        Args:
+            slave: not registered; its port is set.
+            mtu: the failover's, in bytes.
+            up: whether the failover is administratively up: the slave is opened then.
+            addresses: the link's.
+
+        Raises:
+            RefusedError: a step failed; all that were done are undone.
+        """
+        link = slave.link
+        link_local = tuple(str(address) for address in addresses if address.ip.is_link_local)
+        original = Original(
+            ifindex=link.ifindex,
+            name=link.name,
+            mac=link.mac,
+            mtu=link.mtu,
+            up=link.up,
+            addr_gen_mode=link.addr_gen_mode,
+            link_local=link_local if link.up and self._isolation.kind != "none" else (),
+        )
+        self._journal.record(original)
+        self._originals[link.ifindex] = original
+        try:
+            await self._change(slave, mtu, up, addresses)
+        except TapbondError as error:
+            await self.release(slave)
+            if isinstance(error, NoSuchInterfaceError):
+                raise
+            raise RefusedError(link.name, str(error).removeprefix(f"{link.name}: ")) from error
+        except BaseException:
+            await self.release(slave)
+            raise
+
+    async def _change(self, slave: Slave, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
+        link = slave.link
+        if link.mtu != mtu:
+            await self._rtnetlink.set_mtu(link, mtu)
+        if self._isolation.kind != "none":
+            await self._silence(link, addresses)
+        await self._isolation.add(link)
+        slave.port = self._datapath.attach(link)
+        if up and not link.up:
+            await self._rtnetlink.set_up(link, True)
+
+    async def _silence(self, link: Link, addresses: Collection[Interface]) -> None:
+        """Keep the link's IPv6 from speaking: its address would be the same as the failover's."""
+        if link.addr_gen_mode is not None:
+            await self._rtnetlink.set_addr_gen_mode(link, ADDR_GEN_MODE_NONE)
+        for address in addresses:
+            if address.version == 6 and address.ip.is_link_local:  # noqa: PLR2004
+                await self._rtnetlink.remove_address(link, address)
+            else:
+                log.warning(
+                    "a slave's address gets no answers: move it to the failover",
+                    slave=link.name,
+                    address=str(address),
+                )
+
+    async def release(self, slave: Slave) -> None:
+        """Give a link back as it was found; one that has gone is fine, and so is doing it twice."""
+        if slave.port >= 0:
+            await self._datapath.detach(slave.port)
+            slave.port = -1
+        original = self._originals.pop(slave.link.ifindex, None)
+        if original is not None:
+            with contextlib.suppress(NoSuchInterfaceError):
+                await self._isolation.remove(slave.link)
+            try:
+                await original.restore(self._rtnetlink)
+            except TapbondError as error:
+                log.warning("slave not put back as it was found", slave=slave.name, error=str(error))
+            self._journal.forget(slave.link.ifindex)
+        slave.unlock()

@@ -1,0 +1,120 @@
+"""Keep the record of each switchover: cause, detector, and what happened when.
+
+Told by the control plane (what it decided) and by the pump (what it did, often before anybody decided). Time is
+an argument everywhere.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from tapbond.model import Counters, Detector, Switchover
+
+RECORD_NS = 1_000_000_000
+"""A record is closed so long after its decision, even if no frame came."""
+KEPT = 256
+
+
+class SwitchoverLog:
+    """The switchovers of one failover.
+
+    Args:
+        failover: its name.
+        total: returns its counters.
+        done: is called with each record when it is complete.
+    """
+
+    def __init__(
+        self, failover: str, total: Callable[[], Counters], done: Callable[[Switchover], None]
+    ) -> None:
+        self.active: str | None = None
+        """Who sends, as far as known."""
+        self.records: deque[Switchover] = deque(maxlen=KEPT)
+        self.count = 0
+        self._failover = failover
+        self._total = total
+        self._done = done
+        self._base = Counters()
+        self._open: Switchover | None = None
+        self._draining = False
+
+    def switched(
+        self, to: str | None, cause: str, detector: Detector, detected_ns: int, decided_ns: int, *, drain: bool
+    ) -> None:
+        """Begin a record, unless ``to`` sends already; one that is still open is closed."""
+        if to == self.active:
+            return
+        self.close()
+        self.count += 1
+        self._open = Switchover(
+            failover=self._failover,
+            serial=self.count,
+            from_slave=self.active,
+            to_slave=to,
+            cause=cause,
+            detector=detector,
+            detected_ns=detected_ns,
+            decided_ns=decided_ns,
+        )
+        self._draining = drain and self.active is not None
+        self.active = to
+
+    def renamed(self, old: str, new: str) -> None:
+        """Go on under a slave's new name."""
+        if self.active == old:
+            self.active = new
+        if self._open is not None:
+            changes = {
+                side: new for side in ("from_slave", "to_slave") if getattr(self._open, side) == old
+            }
+            self._open = msgspec.structs.replace(self._open, **changes)
+
+    def seen_earlier(self, slave: str, detector: Detector, when_ns: int) -> None:
+        """Correct who was first to see that ``slave`` failed."""
+        if self._open and self._open.from_slave == slave and when_ns < self._open.detected_ns:
+            self._open = msgspec.structs.replace(self._open, detector=detector, detected_ns=when_ns)
+
+    def first_tx(self, slave: str, when_ns: int) -> None:
+        """Note the first frame sent on the new slave."""
+        if self._open and self._open.to_slave == slave and self._open.first_tx_ns is None:
+            self._open = msgspec.structs.replace(self._open, first_tx_ns=when_ns)
+
+    def first_rx(self, slave: str, when_ns: int) -> None:
+        """Note the first frame received on the new slave."""
+        if self._open and self._open.to_slave == slave and self._open.first_rx_ns is None:
+            self._open = msgspec.structs.replace(self._open, first_rx_ns=when_ns)
+
+    def drained(self) -> None:
+        """Note that the former slave has fallen silent."""
+        self._draining = False
+
+    def settle(self, now_ns: int) -> int | None:
+        """Close the open record if it is complete or too old.
+
+        Returns:
+            When to ask again (CLOCK_MONOTONIC in ns), None: nothing is open.
+        """
+        if self._open is None:
+            return None
+        seen = self._open.first_tx_ns is not None and self._open.first_rx_ns is not None
+        if (seen and not self._draining) or now_ns >= self._open.decided_ns + RECORD_NS:
+            self.close()
+            return None
+        return self._open.decided_ns + RECORD_NS
+
+    def close(self) -> None:
+        """Complete the open record, if there is one, with what the counters say."""
+        if self._open is None:
+            return
+        total = self._total()
+        record = msgspec.structs.replace(
+            self._open,
+            resent=total.tx_resent - self._base.tx_resent,
+            dropped=total.tx_dropped - self._base.tx_dropped,
+            duplicates=total.rx_duplicate - self._base.rx_duplicate,
+        )
+        self._base = total
+        self._open = None
+        self.records.append(record)
+        self._done(record)

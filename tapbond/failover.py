@@ -257,12 +257,14 @@ class Failover:
         unwind.push_async_callback(self._members.close)
         self._pump.start(self._selector)
         self._links.listen(self)
+        unwind.callback(self._links.unlisten, self)
         await self._links.refresh()
         tap = self._tap_link()
         self._members.mtu, self._members.up = tap.mtu, tap.up
         self.addresses_changed(tap.ifindex)
         for role, link in self._named_links():
             await self._members.register(link.ifindex, role)
+        self._selector.start()
         for link in tuple(self._links.by_index.values()):
             if self._members.slave_of(link.ifindex) is None:
                 self._members.consider(link)

@@ -93,6 +93,10 @@ class Links:
         """Tell this listener of every change from now on."""
         self._listeners.append(listener)
 
+    def unlisten(self, listener: LinkListener) -> None:
+        """Tell this listener no more."""
+        self._listeners.remove(listener)
+
     def by_name(self, name: str) -> Link:
         """Return the link of this name.
 

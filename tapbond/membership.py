@@ -12,7 +12,7 @@ from tapbond.policy import RANK
 from tapbond.registry import Registry
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
-from tapbond.slave import Registrar, Slave
+from tapbond.slave import UNPLUGGED, Registrar, Slave
 
 log = structlog.get_logger()
 
@@ -101,8 +101,8 @@ class Membership:
             return
         slave.gone = True
         self._registry.taken.pop(slave.role, None)
-        self._selector.remove(slave, Detector.NETLINK, when_ns, "unplugged")
-        self._background(self._release(slave, "unplugged"))
+        self._selector.remove(slave, Detector.NETLINK, when_ns, UNPLUGGED)
+        self._background(self._release(slave, UNPLUGGED))
 
     async def register(self, ifindex: int, role: Role) -> None:
         """Register a link that is there.
@@ -139,8 +139,8 @@ class Membership:
         self._closing = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_DEADLINE_S)
-        for slave in sorted(self._selector.slaves, key=lambda slave: RANK[slave.role]):
-            await self.remove(slave, "failover destroyed")
+        for slave in sorted(self._selector.retire(), key=lambda slave: RANK[slave.role]):
+            await self._release(slave, "failover destroyed")
 
     async def _register_found(self, ifindex: int) -> None:
         link = self._links.by_index.get(ifindex)

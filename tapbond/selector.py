@@ -56,6 +56,7 @@ class Selector:
         self._emit = emit
         self._failed = failed
         self._clock = clock
+        self._started = False
         self._requested: Slave | None = None
         self._seen_serial = 0
         self._settled_serial = 0
@@ -72,6 +73,11 @@ class Selector:
         """The slave chosen by hand, while that holds."""
         return self._requested
 
+    def start(self) -> None:
+        """Begin to decide: once for all the slaves that were there from the beginning."""
+        self._started = True
+        self.decide(Detector.CONTROL, self._clock())
+
     def add(self, slave: Slave, when_ns: int) -> None:
         """Take a registered slave into the choice."""
         self.slaves.append(slave)
@@ -80,7 +86,15 @@ class Selector:
     def remove(self, slave: Slave, detector: Detector, when_ns: int, cause: str) -> None:
         """Take a slave out of the choice; its port may be detached then."""
         self.slaves.remove(slave)
+        self.switchovers.explain(slave.name, cause)
         self.decide(detector, when_ns, cause)
+
+    def retire(self) -> list[Slave]:
+        """Let go of all slaves at once, and return them."""
+        slaves = self.slaves[:]
+        self.slaves.clear()
+        self.decide(Detector.CONTROL, self._clock(), "failover destroyed")
+        return slaves
 
     def request(self, slave: Slave | None) -> None:
         """Make a slave active by hand for as long as it is ready; None: choose by the rules again.
@@ -102,6 +116,8 @@ class Selector:
             when_ns: when it was seen (CLOCK_MONOTONIC).
             cause: in words, where the slaves' states do not tell.
         """
+        if not self._started:
+            return
         now_ns = self._clock()
         before, former = self.decision, self._at(self.decision.active) or self._former()
         requested = self._requested.port if self._requested in self.slaves else None

@@ -19,6 +19,8 @@ from tapbond.rundir import Lock
 
 log = structlog.get_logger()
 
+UNPLUGGED = "unplugged"
+
 HOLD_FIRST_NS = 100_000_000
 HOLD_MAX_NS = 10_000_000_000
 HOLD_MEMORY_NS = 60_000_000_000
@@ -77,7 +79,7 @@ class Slave:
     def why_not_ready(self, now_ns: int) -> str:
         """Return in a few words why it is not ready; empty when it is."""
         if self.gone:
-            return "unplugged"
+            return UNPLUGGED
         if not self.link.up:
             return "set down"
         if not self.link.carrier:

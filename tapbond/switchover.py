@@ -75,6 +75,11 @@ class SwitchoverLog:
         if self._open and self._open.from_slave == slave and when_ns < self._open.detected_ns:
             self._open = msgspec.structs.replace(self._open, detector=detector, detected_ns=when_ns)
 
+    def explain(self, slave: str, cause: str) -> None:
+        """Correct why ``slave`` failed: an unplugged link is first said to be down, then to be gone."""
+        if self._open and self._open.from_slave == slave:
+            self._open = msgspec.structs.replace(self._open, cause=cause)
+
     def first_tx(self, slave: str, when_ns: int) -> None:
         """Note the first frame sent on the new slave."""
         if self._open and self._open.to_slave == slave and self._open.first_tx_ns is None:

@@ -45,6 +45,7 @@ class Pump:
             self._selection.port[place].fd = -1
         self._sockets: dict[int, socket.socket] = {}
         self._baseline: dict[int, Counters] = {}
+        self._last_total = Counters()
         self._more_announcements: list[bytes] = []
         self._ids = itertools.count(1)
         self._listener: PumpListener | None = None
@@ -146,6 +147,8 @@ class Pump:
 
     def total(self) -> Counters:
         """Return the sum over every slave that ever was; it never runs backwards."""
+        if self._pump == ffi.NULL:
+            return self._last_total
         tap = ffi.new("struct tb_tap_counters *")
         lib.tb_pump_tap_counters(self._pump, tap)
         total = Counters(tx_dropped=tap.tx_dropped, rx_dropped=tap.rx_dropped)
@@ -157,6 +160,7 @@ class Pump:
         """Stop the thread, close the sockets; again is harmless."""
         if self._pump == ffi.NULL:
             return
+        self._last_total = self.total()
         if self._loop is not None:
             self._loop.remove_reader(lib.tb_pump_event_fd(self._pump))
         lib.tb_pump_stop(self._pump)
@@ -168,6 +172,8 @@ class Pump:
         self._asking.close()
 
     def _publish(self) -> int:
+        if self._pump == ffi.NULL:
+            raise RuntimeError("the pump is closed")
         return int(lib.tb_pump_publish(self._pump, self._selection))
 
     async def _wait_adopted(self, generation: int) -> None:

@@ -275,7 +275,8 @@ class Failover:
     async def _open_tap(self, unwind: AsyncExitStack) -> None:
         self._tap = Tap(self.name)
         unwind.callback(self._tap.close)
-        tap = next(link for link in await self._rtnetlink.links() if link.name == self.name)
+        if (tap := await self._rtnetlink.find(self.name)) is None:
+            raise NoSuchInterfaceError(self.name, "the TAP that was just made")
         self._tap_index = tap.ifindex
         mtu = self._mtu or (None if self._tap.persistent else self._standby_mtu())
         if tap.mac != self._registry.mac:

@@ -24,7 +24,6 @@ ARPHRD_ETHER = 1
 IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000
 ADDR_GEN_MODE_NONE = 1
-IFA_F_NODAD = 0x02
 
 
 class LinkRequestError(TapbondError):
@@ -89,9 +88,17 @@ class Rtnetlink:
         self._thread.shutdown(wait=True)
 
     async def request(self, what: str, call: Callable[[IPRoute], T]) -> T:
-        """Run a request in the thread; ``what`` says in an error what was tried on which link."""
+        """Run a request in the thread; ``what`` says in an error what was tried on which link.
+
+        Who is cancelled meanwhile learns it when the kernel has answered: what comes next, the undoing, then
+        finds the request done and not under way.
+        """
+        answer = asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(self._ipr))
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(self._ipr))
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            await asyncio.wait((answer,))
+            raise
         except NetlinkError as error:
             if error.code == errno.ENODEV:
                 raise NoSuchInterfaceError(what.split(":", 1)[0]) from error
@@ -142,7 +149,7 @@ class Rtnetlink:
         await self._set(link, f"cannot set addrgenmode {mode}", IFLA_AF_SPEC=spec)
 
     async def add_address(self, link: Link, address: Interface) -> None:
-        """Give the link an address, without duplicate address detection."""
+        """Give the link an address."""
         await self.request(
             f"{link.name}: cannot add {address}",
             lambda ipr: ipr.addr(
@@ -150,7 +157,6 @@ class Rtnetlink:
                 index=link.ifindex,
                 address=str(address.ip),
                 prefixlen=address.network.prefixlen,
-                flags=IFA_F_NODAD if address.version == 6 else 0,  # noqa: PLR2004
             ),
         )
 
@@ -164,9 +170,15 @@ class Rtnetlink:
         )
 
     async def add_bridge(self, name: str) -> Link:
-        """Make a bridge that is down and generates no IPv6 address; return it."""
+        """Make a bridge, which is down; return it."""
         await self.request(f"{name}: cannot add bridge", lambda ipr: ipr.link("add", ifname=name, kind="bridge"))
-        return next(link for link in await self.links() if link.name == name)
+        if (bridge := await self.find(name)) is None:
+            raise NoSuchInterfaceError(name)
+        return bridge
+
+    async def find(self, name: str) -> Link | None:
+        """Return the link of this name as it is now, None: there is none."""
+        return next((link for link in await self.links() if link.name == name), None)
 
     async def delete(self, link: Link) -> None:
         """Delete a link."""

@@ -5,12 +5,13 @@ which then eats the frame because its bridge is down: just what net_failover's o
 shows a ``master``, so DHCP clients and network daemons that skip enslaved links skip it.
 """
 
+import asyncio
 import contextlib
 import zlib
 
 from tapbond.errors import IsolationError, NoSuchInterfaceError, RightsError, TapbondError
 from tapbond.model import Link
-from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Rtnetlink
+from tapbond.rtnetlink import Rtnetlink
 from tapbond.tap import NAME_MAX
 
 SUFFIX = "-iso"
@@ -40,8 +41,10 @@ class BridgeIsolation:
             raise
         except TapbondError as error:
             raise IsolationError(str(error)) from error
-        if self._bridge.addr_gen_mode is not None:
-            await self._rtnetlink.set_addr_gen_mode(self._bridge, ADDR_GEN_MODE_NONE)
+        except asyncio.CancelledError:
+            self._bridge = await self._rtnetlink.find(self._name)
+            await self.close()
+            raise
 
     async def add(self, link: Link) -> None:
         """Make the link a port of the bridge."""

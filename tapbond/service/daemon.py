@@ -33,8 +33,7 @@ async def serve(failover: Failover, run_dir: Path | None, ready_fd: int | None) 
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
-    if not await _unless(stop, failover.create()):
-        return
+    await failover.create()  # takes milliseconds, and is not left half-done
     try:
         control = ControlServer(failover, RunDir(run_dir).socket(failover.name), stop.set)
         await control.start()

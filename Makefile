@@ -1,0 +1,55 @@
+# The two commands that matter: make demo, make test. Everything is built into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+C_FILES := $(wildcard csrc/*.[ch] csrc/lab/*.[ch])
+BUILD_FILES := pyproject.toml setup.py $(wildcard csrc/*.py csrc/lab/*.py) $(C_FILES)
+
+# Without root, what needs a network of its own runs as root of a user namespace.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --net)
+
+.PHONY: all demo test check-tools lint format test-sanitize bench clean
+
+all: $(VENV)/built
+
+$(VENV)/built: $(BUILD_FILES)
+	@.ci/debian-packages build
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tapbond needs Python 3.11 or later (make PYTHON=python3.12)" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "no venv here (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	TAPBOND_STRICT=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,plot]'
+	@touch $@
+
+demo: $(VENV)/built
+	@$(BIN)/tapbond demo $(DEMO)
+
+test: $(VENV)/built check-tools lint
+	$(ROOT) $(BIN)/pytest $(PYTEST)
+
+check-tools:
+	@.ci/debian-packages test
+
+lint: $(VENV)/built
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+
+format: $(VENV)/built
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+	$(BIN)/clang-format -i $(C_FILES)
+
+# The C under AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own.
+test-sanitize: $(VENV)/built check-tools
+	$(ROOT) tests/sanitize $(BIN)/python $(PYTEST)
+
+bench: $(VENV)/built check-tools
+	$(BIN)/pytest bench/test_core.py --benchmark-columns=min,median,ops
+	$(ROOT) $(BIN)/python bench/throughput.py --json build/throughput.json
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info tapbond/*.so tapbond/lab/*.so tapbond/_core.c tapbond/lab/_traffic.c
+	find . -name __pycache__ -type d -exec rm -rf {} +

@@ -77,28 +77,36 @@ class Rtnetlink:
 
     async def open(self) -> Self:
         """Open the socket."""
-        self._ipr = await asyncio.get_running_loop().run_in_executor(self._thread, IPRoute)
+        await self._in_thread(self._open)
         return self
+
+    def _open(self) -> None:
+        self._ipr = IPRoute()
 
     async def close(self) -> None:
         """Close the socket and end the thread; again is harmless."""
         if self._ipr is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._ipr.close)
-            self._ipr = None
+            ipr, self._ipr = self._ipr, None
+            await self._in_thread(ipr.close)
         self._thread.shutdown(wait=True)
 
-    async def request(self, what: str, call: Callable[[IPRoute], T]) -> T:
-        """Run a request in the thread; ``what`` says in an error what was tried on which link.
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Run ``call`` in the thread.
 
         Who is cancelled meanwhile learns it when the kernel has answered: what comes next, the undoing, then
         finds the request done and not under way.
         """
-        answer = asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(self._ipr))
+        answer = asyncio.get_running_loop().run_in_executor(self._thread, call)
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
             await asyncio.wait((answer,))
             raise
+
+    async def request(self, what: str, call: Callable[[IPRoute], T]) -> T:
+        """Run a request; ``what`` says in an error what was tried on which link."""
+        try:
+            return await self._in_thread(lambda: call(self._ipr))
         except NetlinkError as error:
             if error.code == errno.ENODEV:
                 raise NoSuchInterfaceError(what.split(":", 1)[0]) from error

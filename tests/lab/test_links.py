@@ -1,0 +1,152 @@
+"""rtnetlink as it really is: events overflow, links come and go faster than they are read."""
+
+import asyncio
+import os
+import random
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pytest
+import uvloop
+
+from tapbond import Failover
+from tapbond.lab import Lab, Namespace, wait_until
+from tapbond.lab._traffic import lib
+from tapbond.lab.namespace import checked
+from tapbond.links import Links
+from tapbond.model import Detector, Link
+from tapbond.rtnetlink import Rtnetlink
+
+pytestmark = pytest.mark.namespaces
+
+T = TypeVar("T")
+
+
+class Notes:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.links: dict[int, Link] = {}
+
+    def link_changed(self, link: Link, _when_ns: int, _detector: Detector) -> None:
+        self.links[link.ifindex] = link
+
+    def link_removed(self, link: Link, _when_ns: int) -> None:
+        self.links.pop(link.ifindex)
+
+    def addresses_changed(self, _ifindex: int) -> None:
+        pass
+
+
+def on_uvloop(namespace: Namespace, main: Callable[[], Coroutine[None, None, T]]) -> T:
+    """Run a coroutine function on uvloop in a thread of its own inside a namespace.
+
+    Not in the namespace's thread: the lab's own changes run there meanwhile.
+    """
+
+    def run() -> T:
+        checked(lib.lab_netns_enter(namespace.fd), "setns")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main())
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
+
+
+def test_an_overrun_is_followed_by_a_resync() -> None:
+    async def main() -> None:
+        rtnetlink = await Rtnetlink().open()
+        links = Links(rtnetlink, receive_buffer=1)  # the kernel's minimum: a few events
+        notes = Notes()
+        links.listen(notes)
+        await links.open()
+        try:
+            await rtnetlink.request("v0: add", lambda ipr: ipr.link("add", ifname="v0", kind="veth", peer={"ifname": "v1"}))
+            async with asyncio.timeout(10):
+                while not any(link.name == "v0" for link in notes.links.values()):
+                    await asyncio.sleep(0.01)
+            v0 = links.by_name("v0")
+
+            def storm(ipr: object) -> None:
+                for number in range(200):
+                    ipr.link("set", index=v0.ifindex, mtu=1000 + number)  # type: ignore[attr-defined]
+
+            # The loop stands still meanwhile, as if the process had not been scheduled.
+            links._rtnetlink._thread.submit(storm, links._rtnetlink._ipr).result()
+            async with asyncio.timeout(10):
+                while notes.links[v0.ifindex].mtu != 1199:
+                    await asyncio.sleep(0.01)
+            assert links.resyncs > 0
+            await rtnetlink.delete(v0)
+            async with asyncio.timeout(10):
+                while v0.ifindex in notes.links:
+                    await asyncio.sleep(0.01)
+        finally:
+            await links.close()
+            await rtnetlink.close()
+
+    with Namespace("overrun") as namespace:
+        on_uvloop(namespace, main)
+
+
+def test_the_failover_survives_an_overrun(lab: Lab) -> None:
+    """Events are lost while the primary is unplugged and plugged: the dump tells of both."""
+
+    async def main() -> None:
+        async with Failover("tb0", standby="eth0", primary="eth1") as failover:
+            links = failover._links
+            first = links.by_name("eth1").ifindex
+            links._unwatch()
+            lab.unplug("eth1")
+            lab.plug("eth1")
+            links._lost_events()
+            async with asyncio.timeout(10):
+                while failover.status().active != "eth1" or links.by_name("eth1").ifindex == first:
+                    await asyncio.sleep(0.01)
+            assert len(failover.status().slaves) == 2
+
+    on_uvloop(lab.host, main)
+
+
+def test_cancelled_at_any_moment_nothing_is_left(lab: Lab) -> None:
+    """create() under a timeout: what it had done is undone."""
+
+    def names() -> set[str]:
+        return {link.get_attr("IFLA_IFNAME") for link in lab.host.netlink(lambda ipr: list(ipr.get_links()))}
+
+    async def main(after_s: float) -> bool:
+        failover = Failover("tb0", standby="eth0", primary="eth1")
+        try:
+            async with asyncio.timeout(after_s):
+                await failover.create()
+        except TimeoutError:
+            return False
+        await failover.destroy()
+        return True
+
+    before = names()
+    chance = random.Random(53)  # noqa: S311
+    outcomes = set()
+    for _ in range(40):
+        outcomes.add(on_uvloop(lab.host, lambda after_s=chance.uniform(0, 0.04): main(after_s)))
+        assert names() == before
+    assert False in outcomes
+
+
+def test_created_and_destroyed_leaves_no_descriptor_or_thread(lab: Lab) -> None:
+    async def main() -> None:
+        async with Failover("tb0", standby="eth0", primary="eth1"):
+            pass
+
+    on_uvloop(lab.host, main)
+    before = in_use()
+    for _ in range(5):
+        on_uvloop(lab.host, main)
+    wait_until(lambda: in_use() == before, what="as many descriptors and threads as before")
+
+
+def in_use() -> tuple[int, int, int]:
+    """Count descriptors, Python's threads and the kernel's, which outlive a join for a moment."""
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), len(os.listdir("/proc/self/task"))

@@ -1,9 +1,10 @@
-"""TCP through tapbond, interleaved with the bare veth pair and with a bridge hop, so that a drifting machine favours none.
+"""TCP through tapbond, interleaved with the bare veth pair and with a bridge hop.
 
     python bench/throughput.py [--rounds 5] [--seconds 2] [--mtu 1500] [--json FILE]
 
-Needs iperf3, root or root of a user namespace (unshare -Urn), and /dev/net/tun. Figures are medians of Gbit/s and the
-ratios of those medians; single rounds are in the JSON.
+Round by round, so that a drifting machine favours none. Needs iperf3, root or root of a user namespace
+(unshare -Urn), and /dev/net/tun. Figures are medians of Gbit/s and the ratios of those medians; single rounds are
+in the JSON.
 """
 
 import argparse
@@ -37,10 +38,14 @@ def iperf3(host: Namespace, far: Namespace, seconds: float, options: tuple[str, 
 def listening(far: Namespace) -> bool:
     """Return whether something listens on port 5201, without connecting to it."""
     table: str = far.run(lambda: Path("/proc/thread-self/net/tcp6").read_text())
-    return any(row.split()[1].endswith(f":{5201:04X}") and row.split()[3] == "0A" for row in table.splitlines()[1:])
+    return any(
+        row.split()[1].endswith(f":{5201:04X}") and row.split()[3] == "0A" for row in table.splitlines()[1:]
+    )
 
 
-def measure(rounds: int, seconds: float, mtu: int, tapbond_options: list[str]) -> dict[str, dict[str, list[float]]]:
+def measure(
+    rounds: int, seconds: float, mtu: int, tapbond_options: list[str]
+) -> dict[str, dict[str, list[float]]]:
     """Run all subjects in turn, round by round."""
     with ExitStack() as stack:
         run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -88,7 +93,13 @@ def main() -> None:
         machine = {"kernel": platform.release(), "cpus": os.cpu_count(), "python": platform.python_version()}
         options.json.write_text(
             json.dumps(
-                {"machine": machine, "mtu": options.mtu, "seconds": options.seconds, "rounds": rounds, "median": medians},
+                {
+                    "machine": machine,
+                    "mtu": options.mtu,
+                    "seconds": options.seconds,
+                    "rounds": rounds,
+                    "median": medians,
+                },
                 indent=2,
             )
         )

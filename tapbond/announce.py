@@ -47,9 +47,7 @@ def unsolicited_na(mac: bytes, address: IPv6Address) -> bytes:
     pseudo = address.packed + ALL_NODES.packed + struct.pack("!IxxxB", len(advert), ICMPV6)
     advert = advert[:2] + struct.pack("!H", checksum(pseudo + advert)) + advert[4:]
     header = struct.pack("!IHBB", 6 << 28, len(advert), ICMPV6, HOP_LIMIT)
-    return _ethernet(
-        ALL_NODES_MAC, mac, ETHERTYPE_IPV6, header + address.packed + ALL_NODES.packed + advert
-    )
+    return _ethernet(ALL_NODES_MAC, mac, ETHERTYPE_IPV6, header + address.packed + ALL_NODES.packed + advert)
 
 
 def announcements(mac: str, addresses: Iterable[IPv4Address | IPv6Address]) -> list[bytes]:
@@ -76,7 +74,7 @@ def checksum(data: bytes) -> int:
     """Return the internet checksum (RFC 1071) of ``data``."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

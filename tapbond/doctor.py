@@ -81,7 +81,9 @@ def check_packet_socket() -> list[Finding]:
                 probe.setsockopt(SOL_PACKET, option, 1)
             except OSError as error:
                 findings.append(
-                    Finding(what=what, ok=False, needed=True, found=str(error.strerror), way_out=f"{since} or later")
+                    Finding(
+                        what=what, ok=False, needed=True, found=str(error.strerror), way_out=f"{since} or later"
+                    )
                 )
             else:
                 findings.append(Finding(what=what, ok=True, needed=True, found="works"))

@@ -1,15 +1,17 @@
-"""What a slave was like before: written down before anything is changed, so that a killed process leaves
-nothing that the next start cannot put back.
+"""What a slave was like before anything was changed.
+
+Written down first, so that a killed process leaves nothing that the next start cannot put back.
 """
 
 import contextlib
+from ipaddress import ip_interface
 from pathlib import Path
 
 import msgspec
 
 from tapbond.errors import NoSuchInterfaceError
 from tapbond.model import Link
-from tapbond.rtnetlink import Rtnetlink, ip_interface
+from tapbond.rtnetlink import Rtnetlink
 
 
 class Original(msgspec.Struct, frozen=True, kw_only=True):

@@ -168,7 +168,7 @@ class Membership:
         self._registry.taken[role] = current
         self._refused.pop(link.ifindex, None)
         self._selector.add(slave, self._clock())
-        log.info(f"failover {role} slave:{slave.name} registered", failover=self._registry.failover)
+        log.info("failover slave registered", role=role, slave=slave.name, failover=self._registry.failover)
         self._emit(
             SlaveRegistered(
                 failover=self._registry.failover,
@@ -183,14 +183,14 @@ class Membership:
         async with self._one_at_a_time:
             await self._registrar.release(slave)
         log.info(
-            f"failover {slave.role} slave:{slave.name} unregistered",
+            "failover slave unregistered",
+            role=slave.role,
+            slave=slave.name,
             failover=self._registry.failover,
             reason=reason,
         )
         self._emit(
-            SlaveReleased(
-                failover=self._registry.failover, slave=slave.name, role=slave.role, reason=reason
-            )
+            SlaveReleased(failover=self._registry.failover, slave=slave.name, role=slave.role, reason=reason)
         )
 
     def _refuse(self, link: Link | None, reason: str) -> None:

@@ -12,9 +12,7 @@ from tapbond.model import Decision, ReceiveMode, Role, SlaveFacts
 RANK = {Role.PRIMARY: 0, Role.STANDBY: 1}
 
 
-def decide(
-    rx: ReceiveMode, slaves: Collection[SlaveFacts], now_ns: int, requested: int | None = None
-) -> Decision:
+def decide(rx: ReceiveMode, slaves: Collection[SlaveFacts], now_ns: int, requested: int | None = None) -> Decision:
     """Decide who sends and who receives.
 
     Args:

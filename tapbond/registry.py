@@ -9,8 +9,10 @@ from tapbond.errors import RefusedError
 from tapbond.model import Link, Role
 
 STACKED_KINDS = frozenset(
-    ("bond", "bridge", "dummy", "ifb", "ipvlan", "ipvtap", "macsec", "macvlan", "macvtap", "openvswitch", "team")
-    + ("tun", "vlan", "vrf", "vxlan")
+    (
+        *("bond", "bridge", "dummy", "ifb", "ipvlan", "ipvtap", "macsec", "macvlan", "macvtap"),
+        *("openvswitch", "team", "tun", "vlan", "vrf", "vxlan"),
+    )
 )
 """Kinds that often borrow the MAC of a link below them: taken as slaves only when named."""
 

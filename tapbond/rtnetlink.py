@@ -131,9 +131,7 @@ class Rtnetlink:
         return found
 
     async def _set(self, link: Link, what: str, **attributes: Any) -> None:
-        await self.request(
-            f"{link.name}: {what}", lambda ipr: ipr.link("set", index=link.ifindex, **attributes)
-        )
+        await self.request(f"{link.name}: {what}", lambda ipr: ipr.link("set", index=link.ifindex, **attributes))
 
     async def set_mtu(self, link: Link, mtu: int) -> None:
         """Set the MTU in bytes."""

@@ -27,7 +27,7 @@ class RunDir:
     """
 
     def __init__(self, base: Path | None = None) -> None:
-        inode = os.stat("/proc/thread-self/ns/net").st_ino
+        inode = Path("/proc/thread-self/ns/net").stat().st_ino
         self.path = (base or default_base()) / f"net-{inode}"
 
     def make(self) -> Self:

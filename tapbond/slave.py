@@ -117,9 +117,7 @@ class Registrar:
         journal: where their originals are written down.
     """
 
-    def __init__(
-        self, rtnetlink: Rtnetlink, isolation: Isolation, datapath: DataPath, journal: Journal
-    ) -> None:
+    def __init__(self, rtnetlink: Rtnetlink, isolation: Isolation, datapath: DataPath, journal: Journal) -> None:
         self._rtnetlink = rtnetlink
         self._isolation = isolation
         self._datapath = datapath

@@ -25,9 +25,7 @@ class SwitchoverLog:
         done: is called with each record when it is complete.
     """
 
-    def __init__(
-        self, failover: str, total: Callable[[], Counters], done: Callable[[Switchover], None]
-    ) -> None:
+    def __init__(self, failover: str, total: Callable[[], Counters], done: Callable[[Switchover], None]) -> None:
         self.active: str | None = None
         """Who sends, as far as known."""
         self.records: deque[Switchover] = deque(maxlen=KEPT)
@@ -65,9 +63,7 @@ class SwitchoverLog:
         if self.active == old:
             self.active = new
         if self._open is not None:
-            changes = {
-                side: new for side in ("from_slave", "to_slave") if getattr(self._open, side) == old
-            }
+            changes = {side: new for side in ("from_slave", "to_slave") if getattr(self._open, side) == old}
             self._open = msgspec.structs.replace(self._open, **changes)
 
     def seen_earlier(self, slave: str, detector: Detector, when_ns: int) -> None:

@@ -40,7 +40,7 @@ except OSError as error:
 @cache
 def _missing_right() -> str:
     """Return which right the namespace tests lack here, empty when none."""
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     return done.stderr.strip() if done.returncode else ""
 
 
@@ -64,4 +64,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def own_run_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests' control sockets away from the machine's."""
     monkeypatch.setenv("TAPBOND_RUN_DIR", str(tmp_path_factory.mktemp("run")))
-

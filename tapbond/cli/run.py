@@ -24,7 +24,9 @@ def _mac(_context: click.Context, _option: click.Parameter, value: str | None) -
 
 @click.command("run")
 @click.argument("failover", metavar="NAME")
-@click.option("--standby", metavar="LINK", help="The link that is always there; the failover takes its MAC and MTU.")
+@click.option(
+    "--standby", metavar="LINK", help="The link that is always there; the failover takes its MAC and MTU."
+)
 @click.option("--primary", metavar="LINK", help="The link that is used whenever it is ready; it may come later.")
 @click.option("--mac", callback=_mac, help="The failover's MAC, where the standby may come later.")
 @click.option("--mtu", type=click.IntRange(68, 65521), help="The failover's MTU.  [default: the standby's]")
@@ -43,11 +45,19 @@ def _mac(_context: click.Context, _option: click.Parameter, value: str | None) -
     help="Whose frames are delivered.",
 )
 @click.option(
-    "--drain", type=click.IntRange(0, 10_000), default=50, show_default=True, metavar="MS",
+    "--drain",
+    type=click.IntRange(0, 10_000),
+    default=50,
+    show_default=True,
+    metavar="MS",
     help="How long the former slave still delivers unicast after a switchover.",
 )
 @click.option(
-    "--poll", type=click.IntRange(0, 10_000), default=10, show_default=True, metavar="MS",
+    "--poll",
+    type=click.IntRange(0, 10_000),
+    default=10,
+    show_default=True,
+    metavar="MS",
     help="Interval of the carrier poll; 0: only netlink's events and send errors.",
 )
 @click.option("--ready-fd", type=click.IntRange(0), metavar="FD", help="Write a line there when traffic can pass.")
@@ -67,7 +77,7 @@ def command(
     run_dir: Path | None,
     verbose: int,
 ) -> None:
-    """Create the failover interface NAME and carry its frames until SIGTERM or SIGINT.
+    r"""Create the failover interface NAME and carry its frames until SIGTERM or SIGINT.
 
     \b
     Links that have the failover's MAC become its slaves when they appear, and

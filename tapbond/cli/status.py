@@ -37,10 +37,10 @@ def describe(status: Status) -> list[str]:
     chosen = ", by hand" if status.requested else ""
     lines = [
         f"{status.name}: <{flags}> mtu {status.mtu} {status.mac}",
-        f"    active {status.active or 'none'}{chosen}, rx {status.rx}, isolation {status.isolation},"
-        f" switchovers {status.switchovers}, up {status.uptime_s:.0f} s, pid {status.pid}",
+        f"    active {status.active or 'none'}{chosen}, rx {status.rx}, isolation {status.isolation}",
+        f"    switchovers {status.switchovers}, up {status.uptime_s:.0f} s, pid {status.pid}",
     ]
-    rows = [("SLAVE", "ROLE", "STATE", "TX FRAMES", "RX FRAMES", "RE-SENT", "DROPPED")]
+    rows: list[tuple[str, ...]] = [("SLAVE", "ROLE", "STATE", "TX FRAMES", "RX FRAMES", "RE-SENT", "DROPPED")]
     rows += [_row(slave) for slave in status.slaves]
     total = status.counters
     rows.append(

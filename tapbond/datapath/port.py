@@ -37,9 +37,7 @@ def open_port(link: Link) -> socket.socket:
         TapbondError: the kernel refused for another reason.
     """
     try:
-        port = socket.socket(
-            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
-        )
+        port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     except PermissionError as error:
         raise RightsError(
             f"{link.name}: may not open a packet socket (needs CAP_NET_RAW: be root, or root of a user"

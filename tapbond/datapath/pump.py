@@ -138,7 +138,7 @@ class Pump:
 
     def sender(self) -> int | None:
         """Return the port that sends now, by the pump's own knowledge."""
-        port = lib.tb_pump_sender(self._pump)
+        port = -1 if self._pump == ffi.NULL else lib.tb_pump_sender(self._pump)
         return None if port < 0 else port
 
     def counters(self, port: int) -> Counters:
@@ -160,10 +160,10 @@ class Pump:
         """Stop the thread, close the sockets; again is harmless."""
         if self._pump == ffi.NULL:
             return
-        self._last_total = self.total()
         if self._loop is not None:
             self._loop.remove_reader(lib.tb_pump_event_fd(self._pump))
         lib.tb_pump_stop(self._pump)
+        self._last_total = self.total()
         lib.tb_pump_free(self._pump)
         self._pump = ffi.NULL
         for port_socket in self._sockets.values():
@@ -172,9 +172,12 @@ class Pump:
         self._asking.close()
 
     def _publish(self) -> int:
+        self._check_open()
+        return int(lib.tb_pump_publish(self._pump, self._selection))
+
+    def _check_open(self) -> None:
         if self._pump == ffi.NULL:
             raise RuntimeError("the pump is closed")
-        return int(lib.tb_pump_publish(self._pump, self._selection))
 
     async def _wait_adopted(self, generation: int) -> None:
         async with asyncio.timeout(ADOPT_DEADLINE_S):
@@ -183,12 +186,23 @@ class Pump:
                 await self._adopted.wait()
 
     def _raw(self, place: int) -> Counters:
+        self._check_open()
         raw = ffi.new("struct tb_port_counters *")
         lib.tb_pump_port_counters(self._pump, place, raw)
         return Counters(**{field: getattr(raw, field) for field in COUNTER_FIELDS})
 
     def _read_events(self) -> None:
-        os.eventfd_read(lib.tb_pump_event_fd(self._pump))
+        event_fd = lib.tb_pump_event_fd(self._pump)
+        os.eventfd_read(event_fd)
+        # Whatever it is: the event that tells of an adoption may be the one that found no room.
+        self._adopted.set()
+        try:
+            self._pass_on_events()
+        except BaseException:
+            os.eventfd_write(event_fd, 1)  # come back for those that wait behind this one
+            raise
+
+    def _pass_on_events(self) -> None:
         raw = ffi.new("struct tb_event *")
         while self._pump != ffi.NULL and lib.tb_pump_next_event(self._pump, raw):
             event = PumpEvent(
@@ -199,7 +213,5 @@ class Pump:
                 serial=raw.serial,
                 when_ns=raw.when_ns,
             )
-            if event.kind is PumpEventKind.ADOPTED:
-                self._adopted.set()
             if self._listener is not None:
                 self._listener.pump_event(event)

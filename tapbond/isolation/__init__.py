@@ -62,10 +62,10 @@ async def open_isolation(kind: str, failover: str, rtnetlink: Rtnetlink) -> Isol
         await isolation.open()
         return isolation
     failures = []
-    for name in KINDS:
+    for name, factory in KINDS.items():
         if name == "none":
             continue
-        isolation = KINDS[name](failover, rtnetlink)
+        isolation = factory(failover, rtnetlink)
         try:
             await isolation.open()
         except IsolationError as error:

@@ -36,8 +36,10 @@ class FailoverProcess:
         self._ready, ready = os.pipe()
         with self.log_path.open("ab") as log:
             self.process: subprocess.Popen[bytes] = namespace.spawn(
-                [sys.executable, "-m", "tapbond", "run", name, *options]
-                + ["--run-dir", str(run_dir), "--ready-fd", str(ready), "-vv"],
+                [
+                    *(sys.executable, "-m", "tapbond", "run", name, *options),
+                    *("--run-dir", str(run_dir), "--ready-fd", str(ready), "-vv"),
+                ],
                 pass_fds=[ready],
                 stderr=log,
             )

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -40,7 +40,7 @@ class Client:
                 f"{failover}: no such failover runs in this network namespace (running: {running})"
             ) from error
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

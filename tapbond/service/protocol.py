@@ -1,4 +1,4 @@
-"""What goes over the control socket: varlink's framing (varlink.org), JSON objects that each end in a zero byte."""
+"""What goes over the control socket: varlink's framing (varlink.org), JSON objects, each ended by a zero byte."""
 
 import msgspec
 

@@ -1,8 +1,8 @@
 """Frames as they are: tagged, huge, tiny, too large; each arrives as it was sent, or is counted.
 
-    host                  switch        far
-    tb0 <- tested        ┌ sw0
-    eth0, eth1 ──────────┴ sw1 ─ br0 ── eth0
+host                  switch        far
+tb0 <- tested        ┌ sw0
+eth0, eth1 ──────────┴ sw1 ─ br0 ── eth0
 """
 
 import struct

@@ -1,9 +1,9 @@
 """One question, one answer: the slaves' own IP stack stays silent.
 
-    host                  switch        far
-    tb0 10.53.0.1
-    eth0 (standby) ──── sw0 ┐
-    eth1 (primary) ──── sw1 ┴ br0 ──── eth0 10.53.0.2
+host                  switch        far
+tb0 10.53.0.1
+eth0 (standby) ──── sw0 ┐
+eth1 (primary) ──── sw1 ┴ br0 ──── eth0 10.53.0.2
 """
 
 from collections.abc import Callable

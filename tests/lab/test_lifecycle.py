@@ -10,7 +10,6 @@ import pytest
 from observe import Start, everything, ip_link, link_names
 
 from tapbond.lab import FAR_V4, Lab, wait_until
-from tapbond.lab.process import FailoverProcess
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping", "nft")]
 
@@ -32,7 +31,9 @@ def test_sigterm_leaves_everything_as_it_was(lab: Lab, start: Start, isolation: 
     lab.up("eth1")
     lab.host.check_output(["ip", "link", "set", "eth0", "mtu", "1400"])
     lab.host.check_output(["ip", "addr", "add", "192.0.2.9/24", "dev", "eth1"])
-    wait_until(lambda: "fe80" in lab.host.check_output(["ip", "addr", "show", "eth1"]), what="a link-local address")
+    wait_until(
+        lambda: "fe80" in lab.host.check_output(["ip", "addr", "show", "eth1"]), what="a link-local address"
+    )
     wait_until(lambda: "tentative" not in lab.host.check_output(["ip", "addr"]), what="its duplicate check")
     before = everything(lab.host)
     process = start(lab, *NAMED, "--isolation", isolation)
@@ -110,8 +111,10 @@ def test_two_that_want_the_same_link(lab: Lab, start: Start, tmp_path: Path, iso
         (("--standby", "tb0"), "tb0: cannot be the failover and its own slave"),
         (
             ("--standby", "eth0", "--mac", "02:00:00:00:00:99"),
-            "eth0: its MAC 02:00:00:00:00:53 is not tb0's 02:00:00:00:00:99"
-            " (ip link set eth0 address 02:00:00:00:00:99)",
+            (
+                "eth0: its MAC 02:00:00:00:00:53 is not tb0's 02:00:00:00:00:99"
+                " (ip link set eth0 address 02:00:00:00:00:99)"
+            ),
         ),
     ],
 )
@@ -214,7 +217,7 @@ def test_messages_name_the_failovers_that_run(lab: Lab, start: Start, tmp_path: 
 
 
 def test_a_process_that_was_killed_does_not_answer(lab: Lab, start: Start, tmp_path: Path) -> None:
-    process: FailoverProcess = start(lab)
+    process = start(lab)
     process.stop(signal.SIGKILL)
     assert refusal(lab, "status", "--run-dir", str(tmp_path)) == (
         "tapbond: no failover runs in this network namespace"

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -63,7 +64,9 @@ def test_an_overrun_is_followed_by_a_resync() -> None:
         links.listen(notes)
         await links.open()
         try:
-            await rtnetlink.request("v0: add", lambda ipr: ipr.link("add", ifname="v0", kind="veth", peer={"ifname": "v1"}))
+            await rtnetlink.request(
+                "v0: add", lambda ipr: ipr.link("add", ifname="v0", kind="veth", peer={"ifname": "v1"})
+            )
             async with asyncio.timeout(10):
                 while not any(link.name == "v0" for link in notes.links.values()):
                     await asyncio.sleep(0.01)
@@ -130,7 +133,7 @@ def test_cancelled_at_any_moment_nothing_is_left(lab: Lab) -> None:
     chance = random.Random(53)  # noqa: S311
     outcomes = set()
     for _ in range(40):
-        outcomes.add(on_uvloop(lab.host, lambda after_s=chance.uniform(0, 0.04): main(after_s)))
+        outcomes.add(on_uvloop(lab.host, partial(main, chance.uniform(0, 0.04))))
         assert names() == before
     assert False in outcomes
 

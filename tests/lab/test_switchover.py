@@ -1,9 +1,9 @@
 """Numbered traffic through every kind of switchover: what is lost, what comes twice, what is told.
 
-    host                     switch           far
-    tb0 ═ numbered UDP ══════════════════════ eth0
-    eth0 (standby) ── sw0 ┐
-    eth1 (primary) ── sw1 ┴ br0
+host                     switch           far
+tb0 ═ numbered UDP ══════════════════════ eth0
+eth0 (standby) ── sw0 ┐
+eth1 (primary) ── sw1 ┴ br0
 """
 
 import json

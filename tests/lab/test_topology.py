@@ -60,9 +60,7 @@ def descriptors() -> int:
 def know_neighbour_for_good(lab: Lab) -> None:
     """Keep the kernel from forgetting far's MAC at a lost carrier and holding datagrams back until ARP."""
     eth1, mac = link(lab.host, "eth1")[0], link(lab.far, "eth0")[2]
-    lab.host.netlink(
-        lambda ipr: ipr.neigh("replace", dst=FAR_V4, lladdr=mac, ifindex=eth1, state="permanent")
-    )
+    lab.host.netlink(lambda ipr: ipr.neigh("replace", dst=FAR_V4, lladdr=mac, ifindex=eth1, state="permanent"))
 
 
 @pytest.fixture
@@ -181,9 +179,7 @@ def test_two_labs_at_once_do_not_meet(wired: Lab) -> None:
     with Lab() as other:
         other.up("eth1")
         other.address_failover("eth1")
-        flows = [
-            UdpFlow(one.host, one.far, FAR_V4, 5000, rate=1000, seconds_max=0.2) for one in (wired, other)
-        ]
+        flows = [UdpFlow(one.host, one.far, FAR_V4, 5000, rate=1000, seconds_max=0.2) for one in (wired, other)]
         with flows[0], flows[1]:
             for flow in flows:
                 flow.start()

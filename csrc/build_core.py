@@ -20,6 +20,7 @@ SOURCES = [
     "recent",
     "vlan",
     "carrier",
+    "watch",
     "mailbox",
     "report",
     "stats",

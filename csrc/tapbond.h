@@ -115,6 +115,13 @@ int tb_port_bind(int fd, uint32_t ifindex);
 int tb_port_gate(int fd, int open);
 int tb_link_ready(int fd, uint32_t ifindex);
 
+struct tb_watch;
+
+struct tb_watch *tb_watch_new(int interval_ms);
+void tb_watch_follow(struct tb_watch *watch, uint32_t place, uint32_t ifindex);
+int tb_watch_event_fd(const struct tb_watch *watch);
+void tb_watch_free(struct tb_watch *watch);
+
 /* cffi: end */
 
 #endif

@@ -1,6 +1,7 @@
 """The event stream: what happens to a failover, for as many readers as want it."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 
 from tapbond.model import Event
@@ -12,7 +13,8 @@ class EventStream:
     """Hands every event to every reader; one that does not read loses the oldest, and delays nobody."""
 
     def __init__(self) -> None:
-        self._readers: set[asyncio.Queue[Event | None]] = set()
+        # Weak: an iterator that is dropped before its first event never comes to its finally.
+        self._readers: weakref.WeakSet[asyncio.Queue[Event | None]] = weakref.WeakSet()
 
     def emit(self, event: Event | None) -> None:
         """Give an event to all readers; None: there will be no more."""

@@ -20,7 +20,17 @@ from tapbond.isolation import AUTO, Isolation, open_isolation
 from tapbond.journal import Journal
 from tapbond.links import Links
 from tapbond.membership import Membership
-from tapbond.model import Detector, Event, Link, ReceiveMode, Role, Status, Switchover
+from tapbond.model import (
+    Detector,
+    Event,
+    Link,
+    ReceiveMode,
+    Role,
+    SlaveRegistered,
+    SlaveReleased,
+    Status,
+    Switchover,
+)
 from tapbond.poll import POLL_S, CarrierPoll
 from tapbond.recovery import clean_up
 from tapbond.registry import Registry
@@ -32,6 +42,8 @@ from tapbond.tap import Tap
 
 log = structlog.get_logger()
 
+UPDELAY_NS = 50_000_000
+"""A switch's port forwards a moment after its carrier is on; waiting costs nothing while another slave sends."""
 STATUS_SWITCHOVERS = 16
 
 
@@ -52,6 +64,7 @@ class Failover:
         rx: whose frames are delivered.
         isolation: ``auto``, ``bridge``, ``nft`` or ``none``.
         drain_ns: how long the former slave still delivers unicast after a switchover.
+        updelay_ns: how long a link must have been up before it is preferred to one that is in use.
         poll_s: interval of the carrier poll; 0: none.
         run_dir: see RunDir.
         clock: CLOCK_MONOTONIC in ns.
@@ -68,6 +81,7 @@ class Failover:
         rx: ReceiveMode | str = ReceiveMode.ACTIVE,
         isolation: str = AUTO,
         drain_ns: int = DRAIN_NS,
+        updelay_ns: int = UPDELAY_NS,
         poll_s: float = POLL_S,
         run_dir: Path | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -88,7 +102,7 @@ class Failover:
         self._mac, self._mtu = mac.lower() if mac else None, mtu
         self._rx = ReceiveMode(rx)
         self._isolation_kind = isolation
-        self._drain_ns, self._poll_s = drain_ns, poll_s
+        self._drain_ns, self._updelay_ns, self._poll_s = drain_ns, updelay_ns, poll_s
         self._run_dir = RunDir(run_dir)
         self._clock = clock
         self._events = EventStream()
@@ -195,7 +209,7 @@ class Failover:
         if slave.name != link.name:
             log.info("slave renamed", failover=self.name, slave=slave.name, to=link.name)
             self._selector.switchovers.renamed(slave.name, link.name)
-        slave.link = link
+        slave.update(link, when_ns, detector)
         self._selector.decide(detector, when_ns)
 
     def link_removed(self, link: Link, when_ns: int) -> None:
@@ -251,10 +265,14 @@ class Failover:
             self._links,
             self._run_dir,
             isolation=self._isolation.kind,
+            drain_s=self._drain_ns / 1e9,
+            updelay_ns=self._updelay_ns,
             emit=self._emit,
             clock=self._clock,
         )
         unwind.push_async_callback(self._members.close)
+        self._poll = CarrierPoll(self._selector.slaves, self._links, self._pump, self._clock, self._poll_s)
+        unwind.callback(self._poll.stop)
         self._pump.start(self._selector)
         self._links.listen(self)
         unwind.callback(self._links.unlisten, self)
@@ -268,9 +286,7 @@ class Failover:
         for link in tuple(self._links.by_index.values()):
             if self._members.slave_of(link.ifindex) is None:
                 self._members.consider(link)
-        poll = CarrierPoll(self._selector.slaves, self._links, self._pump, self._clock, self._poll_s)
-        unwind.callback(poll.stop)
-        poll.start()
+        self._poll.start()
 
     async def _open_tap(self, unwind: AsyncExitStack) -> None:
         self._tap = Tap(self.name)
@@ -325,4 +341,6 @@ class Failover:
     def _emit(self, event: Event) -> None:
         if isinstance(event, Switchover):
             log.info("switchover", **msgspec.structs.asdict(event))
+        elif isinstance(event, SlaveRegistered | SlaveReleased):
+            self._poll.follow()
         self._events.emit(event)

@@ -30,6 +30,8 @@ class Membership:
         links: all links.
         run_dir: where links are locked.
         isolation: name of the isolation in use, for the events.
+        drain_s: how long a slave that is removed by hand is still listened to.
+        updelay_ns: see Slave.
         emit: takes the events.
         clock: CLOCK_MONOTONIC in ns.
     """
@@ -43,6 +45,8 @@ class Membership:
         run_dir: RunDir,
         *,
         isolation: str,
+        drain_s: float,
+        updelay_ns: int,
         emit: Callable[[Event], None],
         clock: Callable[[], int],
     ) -> None:
@@ -56,6 +60,8 @@ class Membership:
         self._links = links
         self._run_dir = run_dir
         self._isolation = isolation
+        self._drain_s = drain_s
+        self._updelay_ns = updelay_ns
         self._emit = emit
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
@@ -128,6 +134,7 @@ class Membership:
                 return
             self._registry.taken.pop(slave.role, None)
             self._selector.remove(slave, Detector.CONTROL, self._clock(), reason)
+            await asyncio.sleep(self._drain_s)
         await self._release(slave, reason)
 
     def welcome(self, ifindex: int) -> None:
@@ -158,13 +165,13 @@ class Membership:
 
     async def _enslave(self, link: Link, role: Role) -> None:
         lock = self._run_dir.lock_link(link.ifindex, link.name, self._registry.failover)
-        slave = Slave(link, role, lock)
+        slave = Slave(link, role, lock, self._updelay_ns)
         await self._registrar.register(slave, self.mtu, self.up, self._links.addresses(link.ifindex))
         current = self._links.by_index.get(link.ifindex)
         if current is None:
             await self._registrar.release(slave)
             return
-        slave.link = current
+        slave.update(current, self._clock(), Detector.CONTROL)
         self._registry.taken[role] = current
         self._refused.pop(link.ifindex, None)
         self._selector.add(slave, self._clock())

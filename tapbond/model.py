@@ -47,7 +47,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     up: bool = False
     """Administratively up (IFF_UP)."""
     carrier: bool = False
-    """The link has a carrier (IFF_LOWER_UP)."""
+    """The link has a carrier and is operationally up (IFF_LOWER_UP, IFF_RUNNING)."""
     ethernet: bool = True
     """ARPHRD_ETHER."""
     master: int = 0
@@ -66,6 +66,8 @@ class SlaveFacts(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     up: bool
     carrier: bool
+    settled_ns: int = 0
+    """Its link came up a moment ago: until this time (CLOCK_MONOTONIC) others are preferred."""
     held_until_ns: int = 0
     """Not to be used before this time (CLOCK_MONOTONIC): sends failed though the link says it is fine."""
 

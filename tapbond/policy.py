@@ -21,6 +21,9 @@ def decide(rx: ReceiveMode, slaves: Collection[SlaveFacts], now_ns: int, request
         now_ns: CLOCK_MONOTONIC in ns.
         requested: port chosen by hand; it goes first while it is ready, and is forgotten when it is not.
 
+    A slave whose link has just come up follows those that have settled; where there are none it is used at once
+    (bonding's exception to updelay, bond_miimon_inspect() in drivers/net/bonding/bond_main.c).
+
     Returns:
         The decision. The same arguments give the same one, and deciding again with its ``requested`` changes
         nothing.
@@ -28,15 +31,17 @@ def decide(rx: ReceiveMode, slaves: Collection[SlaveFacts], now_ns: int, request
     ready = [slave for slave in slaves if slave.ready(now_ns)]
     if requested not in {slave.port for slave in ready}:
         requested = None
-    ready.sort(key=lambda slave: (slave.port != requested, RANK[slave.role], slave.port))
-    held = [slave.held_until_ns for slave in slaves if slave.held_until_ns > now_ns]
+    ready.sort(
+        key=lambda slave: (slave.port != requested, now_ns < slave.settled_ns, RANK[slave.role], slave.port)
+    )
+    times = [time for slave in slaves for time in (slave.held_until_ns, slave.settled_ns) if time > now_ns]
     return Decision(
         order=tuple(slave.port for slave in ready),
         receive=_receivers(rx, slaves),
         receive_sender=rx is ReceiveMode.ACTIVE,
         drain=rx is ReceiveMode.ACTIVE,
         requested=requested,
-        wake_ns=min(held, default=None),
+        wake_ns=min(times, default=None),
     )
 
 

@@ -124,7 +124,7 @@ class Selector:
         decision = decide(self._rx, [slave.facts() for slave in self.slaves], now_ns, requested)
         if decision.requested is None:
             self._requested = None
-        self._wake("hold", decision.wake_ns, lambda: self.decide(Detector.CONTROL, self._clock()))
+        self._wake("hold", decision.wake_ns, self._time_is_up)
         if _same(decision, before) and self._seen_serial == self._settled_serial:
             return
         self.decision = decision
@@ -167,6 +167,12 @@ class Selector:
             timer.cancel()
         self._timers.clear()
         self.switchovers.close()
+
+    def _time_is_up(self) -> None:
+        """A hold or an updelay has ended: what leads to a switch now was seen when the link came up."""
+        ready = [slave.came_up for slave in self.slaves if slave.came_up]
+        detector, when_ns = max(ready, key=lambda seen: seen[1], default=(Detector.CONTROL, self._clock()))
+        self.decide(detector, when_ns)
 
     def _fault(self, slave: Slave | None, event: PumpEvent) -> None:
         """The pump has stopped using a slave: find out whether that is so, and settle it."""

@@ -4,7 +4,6 @@ The order is that of net_failover_slave_register() in drivers/net/net_failover.c
 MTU and the opening, so that the slave's own IP stack never speaks.
 """
 
-import contextlib
 from collections.abc import Collection
 
 import structlog
@@ -13,7 +12,7 @@ from tapbond.datapath import DataPath
 from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import Isolation
 from tapbond.journal import Journal, Original
-from tapbond.model import Link, Role, SlaveFacts, SlaveStatus
+from tapbond.model import Detector, Link, Role, SlaveFacts, SlaveStatus
 from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Interface, Rtnetlink
 from tapbond.rundir import Lock
 
@@ -34,14 +33,19 @@ class Slave:
         link: as rtnetlink tells it.
         role: its slot.
         lock: that keeps other failovers off the link.
+        updelay_ns: how long its link must have been up before it is preferred to one that is in use.
     """
 
-    def __init__(self, link: Link, role: Role, lock: Lock) -> None:
+    def __init__(self, link: Link, role: Role, lock: Lock, updelay_ns: int = 0) -> None:
         self.link = link
         self.role = role
         self.port = -1
         self.gone = False
+        self.came_up: tuple[Detector, int] | None = None
+        """Who saw its link come up, and when (CLOCK_MONOTONIC in ns)."""
         self._lock = lock
+        self._updelay_ns = updelay_ns
+        self._settled_ns = 0
         self._held_until_ns = 0
         self._hold_ns = 0
         self._last_fault_ns = -HOLD_MEMORY_NS
@@ -58,8 +62,16 @@ class Slave:
             role=self.role,
             up=self.link.up and not self.gone,
             carrier=self.link.carrier and not self.gone,
+            settled_ns=self._settled_ns,
             held_until_ns=self._held_until_ns,
         )
+
+    def update(self, link: Link, when_ns: int, detector: Detector) -> None:
+        """Take note of how its link is now, and who saw it when."""
+        if link.up and link.carrier and not (self.link.up and self.link.carrier):
+            self.came_up = detector, when_ns
+            self._settled_ns = when_ns + self._updelay_ns
+        self.link = link
 
     def failed(self, now_ns: int) -> None:
         """Note that sending failed though the link says that it is up with a carrier.
@@ -192,11 +204,12 @@ class Registrar:
             slave.port = -1
         original = self._originals.pop(slave.link.ifindex, None)
         if original is not None:
-            with contextlib.suppress(NoSuchInterfaceError):
-                await self._isolation.remove(slave.link)
-            try:
-                await original.restore(self._rtnetlink)
-            except TapbondError as error:
-                log.warning("slave not put back as it was found", slave=slave.name, error=str(error))
+            for undo in (self._isolation.remove(slave.link), original.restore(self._rtnetlink)):
+                try:
+                    await undo
+                except NoSuchInterfaceError:
+                    pass
+                except TapbondError as error:
+                    log.warning("slave not put back as it was found", slave=slave.name, error=str(error))
             self._journal.forget(slave.link.ifindex)
         slave.unlock()

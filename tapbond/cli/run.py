@@ -53,6 +53,14 @@ def _mac(_context: click.Context, _option: click.Parameter, value: str | None) -
     help="How long the former slave still delivers unicast after a switchover.",
 )
 @click.option(
+    "--updelay",
+    type=click.IntRange(0, 600_000),
+    default=50,
+    show_default=True,
+    metavar="MS",
+    help="How long a link must have been up before it is preferred to one in use.",
+)
+@click.option(
     "--poll",
     type=click.IntRange(0, 10_000),
     default=10,
@@ -72,6 +80,7 @@ def command(
     isolation: str,
     rx: str,
     drain: int,
+    updelay: int,
     poll: int,
     ready_fd: int | None,
     run_dir: Path | None,
@@ -101,6 +110,7 @@ def command(
             rx=rx,
             isolation=isolation,
             drain_ns=drain * 1_000_000,
+            updelay_ns=updelay * 1_000_000,
             poll_s=poll / 1000,
             run_dir=run_dir,
         )

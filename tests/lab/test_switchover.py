@@ -233,6 +233,11 @@ def ip_stats(lab: Lab) -> tuple[int, int]:
 
 
 def test_a_slave_is_removed_under_load_a_hundred_times(lab: Lab, start: Start) -> None:
+    """The link itself stays up, or the switch's port would need a moment to forward again each time.
+
+    What the far end sends may go astray: a link that was given back speaks for itself, from the same MAC.
+    """
+    lab.up("eth1")
     process = start(lab)
     with traffic(lab) as flows:
         descriptors = open_descriptors(process)
@@ -240,10 +245,9 @@ def test_a_slave_is_removed_under_load_a_hundred_times(lab: Lab, start: Start) -
             process.call("RemoveSlave", slave="eth1")
             process.call("AddSlave", link="eth1", role="primary")
         becomes_active(process, "eth1")
-        assert open_descriptors(process) == descriptors
+        wait_until(lambda: open_descriptors(process) == descriptors, what="as many descriptors as before")
     tx, rx = flows.totals()
-    assert (tx.duplicated, rx.duplicated) == (0, 0)
-    assert tx.lost == 0
+    assert (tx.lost, tx.duplicated, rx.duplicated) == (0, 0, 0)
 
 
 def open_descriptors(process: FailoverProcess) -> int:

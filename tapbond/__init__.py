@@ -1,5 +1,7 @@
 """The kernel's net_failover driver in userspace: one TAP interface that survives its primary."""
 
+from typing import TYPE_CHECKING
+
 from tapbond.errors import (
     BusyError,
     ControlError,
@@ -11,7 +13,6 @@ from tapbond.errors import (
     TapbondError,
     TapError,
 )
-from tapbond.failover import Failover
 from tapbond.model import (
     CarrierChanged,
     Counters,
@@ -26,6 +27,9 @@ from tapbond.model import (
     Status,
     Switchover,
 )
+
+if TYPE_CHECKING:
+    from tapbond.failover import Failover
 
 __version__ = "0.1.0"
 
@@ -54,3 +58,12 @@ __all__ = [
     "TapbondError",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load what needs pyroute2 when it is first asked for: a quarter of a second that ``status`` need not wait."""
+    if name == "Failover":
+        from tapbond.failover import Failover  # noqa: PLC0415
+
+        return Failover
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """``tapbond run``."""
 
+import os
 import re
 from pathlib import Path
 
@@ -20,6 +21,15 @@ def _mac(_context: click.Context, _option: click.Parameter, value: str | None) -
     if int(value[:2], 16) & GROUP_BIT:
         raise click.BadParameter(f"{value}: a group address cannot be a link's own")
     return value.lower()
+
+
+def _open_fd(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
+    if value is not None:
+        try:
+            os.fstat(value)
+        except OSError as error:
+            raise click.BadParameter(f"{value}: not an open file descriptor") from error
+    return value
 
 
 @click.command("run")
@@ -68,9 +78,16 @@ def _mac(_context: click.Context, _option: click.Parameter, value: str | None) -
     metavar="MS",
     help="Interval of the carrier poll; 0: only netlink's events and send errors.",
 )
-@click.option("--ready-fd", type=click.IntRange(0), metavar="FD", help="Write a line there when traffic can pass.")
+@click.option(
+    "--ready-fd",
+    type=click.IntRange(0),
+    callback=_open_fd,
+    metavar="FD",
+    help="Write a line there when traffic can pass.",
+)
 @run_dir_option
-@click.option("-v", "--verbose", count=True, help="Say what happens; twice: why.")
+@click.option("-v", "--verbose", is_flag=True, help="Say not only what happens, but also why.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong.")
 def command(
     failover: str,
     standby: str | None,
@@ -84,7 +101,8 @@ def command(
     poll: int,
     ready_fd: int | None,
     run_dir: Path | None,
-    verbose: int,
+    verbose: bool,
+    quiet: bool,
 ) -> None:
     r"""Create the failover interface NAME and carry its frames until SIGTERM or SIGINT.
 
@@ -98,7 +116,7 @@ def command(
 
     if standby is None and mac is None:
         raise click.UsageError("give --standby LINK, or --mac to wait for links with that address")
-    configure(verbose)
+    configure(verbose=verbose, quiet=quiet)
 
     async def main() -> None:
         master = Failover(

@@ -38,7 +38,7 @@ class FailoverProcess:
             self.process: subprocess.Popen[bytes] = namespace.spawn(
                 [
                     *(sys.executable, "-m", "tapbond", "run", name, *options),
-                    *("--run-dir", str(run_dir), "--ready-fd", str(ready), "-vv"),
+                    *("--run-dir", str(run_dir), "--ready-fd", str(ready), "-v"),
                 ],
                 pass_fds=[ready],
                 stderr=log,

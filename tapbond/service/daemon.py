@@ -14,7 +14,8 @@ from tapbond.rundir import RunDir
 from tapbond.service.control import ControlServer
 from tapbond.service.notify import notify_ready_fd, notify_systemd
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The last unless it is ignored, as under nohup: a terminal that closes must not leave slaves behind."""
 
 
 def run(failover: Coroutine[None, None, None]) -> None:
@@ -32,7 +33,8 @@ async def serve(failover: Failover, run_dir: Path | None, ready_fd: int | None) 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop.set)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
     await failover.create()  # takes milliseconds, and is not left half-done
     try:
         control = ControlServer(failover, RunDir(run_dir).socket(failover.name), stop.set)

@@ -5,18 +5,17 @@ import sys
 
 import structlog
 
-LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
-
-def configure(verbosity: int) -> None:
-    """Log to standard error: warnings, with 1 what happens, with 2 why. Colour only on a terminal."""
+def configure(*, verbose: bool, quiet: bool) -> None:
+    """Log to standard error what happens; ``verbose``: also why; ``quiet``: only warnings. Colour on a tty."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[min(verbosity, len(LEVELS) - 1)]),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

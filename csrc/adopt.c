@@ -6,6 +6,7 @@
  * takes over before the control plane has even heard of it. Both go through pump_switch(): receive
  * on the new slave, announce on it, finish what had arrived on the old one, send on the new one.
  */
+#include <errno.h>
 #include <sys/epoll.h>
 
 #include "pump.h"
@@ -34,6 +35,26 @@ static void pump_set_gates(struct tb_pump *pump, uint32_t want)
 }
 
 /**
+ * pump_announce_one() - send one announcement
+ * @port: the slave
+ * @frame: whole, with its virtio_net_hdr
+ * @len: its length
+ *
+ * As in port_send(), the first error may be an old one. It would cost the RARP, and that is all
+ * that a failover without addresses has to say.
+ *
+ * Return: whether it was taken.
+ */
+static bool pump_announce_one(const struct port *port, const uint8_t *frame, size_t len)
+{
+	ssize_t n = send(port->fd, frame, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n < 0 && errno == ENETDOWN)
+		n = send(port->fd, frame, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return n > 0;
+}
+
+/**
  * pump_announce() - tell the switch where the MAC lives now
  * @pump: the pump; the announcements are those of its selection
  */
@@ -48,8 +69,7 @@ static void pump_announce(struct tb_pump *pump)
 		if (announce->len > TB_ANNOUNCE_LEN)
 			continue;
 		memcpy(frame + TB_VNET_LEN, announce->data, announce->len);
-		if (send(port->fd, frame, TB_VNET_LEN + announce->len,
-			 MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+		if (pump_announce_one(port, frame, TB_VNET_LEN + announce->len))
 			stat_add(&port->stats.announced, 1);
 	}
 }
@@ -65,8 +85,12 @@ static void pump_finish(struct tb_pump *pump, uint32_t leaving)
 		if (!(leaving & PORT_BIT(i)))
 			continue;
 		for (int n = 0; n < FINISH_BATCHES; n++) {
-			if (batch_receive(&pump->rx, pump->port[i].fd) <= 0)
+			int frames = batch_receive(&pump->rx, pump->port[i].fd);
+
+			if (frames <= 0) {
+				port_excuse(&pump->port[i], -frames);
 				break;
+			}
 			pump_deliver(pump, i);
 		}
 	}
@@ -189,6 +213,8 @@ static void pump_settle_faults(struct tb_pump *pump)
 void pump_adopt(struct tb_pump *pump)
 {
 	const struct tb_selection *next = mailbox_take(&pump->mailbox);
+	bool draining = pump->draining;
+	int former = pump->sender;
 	int sender;
 
 	if (!next)
@@ -200,10 +226,13 @@ void pump_adopt(struct tb_pump *pump)
 	pump_settle_faults(pump);
 
 	sender = tb_select_sender(next, pump->suspended);
-	if (sender != pump->sender)
+	/* A sender that was replaced is NOBODY by now, though another may be in its place. */
+	if (sender != pump->sender || sender != former)
 		pump_switch(pump, sender, 0);
 	else
 		pump_set_receivers(pump, tb_select_receivers(next, sender), false);
+	if (draining && !pump->draining)
+		pump_tell(pump, TB_DRAINED, NOBODY, 0);
 	atomic_store_explicit(&pump->adopted, next->generation, memory_order_release);
 	pump_tell(pump, TB_ADOPTED, NOBODY, 0);
 }

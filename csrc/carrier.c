@@ -2,10 +2,9 @@
 /*
  * carrier.c - ask the kernel whether a link could carry a frame now.
  *
- * Two answers make one. ETHTOOL_GLINK reads the carrier itself, so a loss shows at once. IFF_RUNNING
- * follows when linkwatch has told everybody (net/core/link_watch.c): it may be a second late, but
- * a link that comes up is of no use before, since the bridge port at its other end waits for the
- * same. Not sysfs: in an unshared network namespace that still shows the old one.
+ * IFF_RUNNING follows the operational state, which linkwatch may hold back for a second
+ * (net/core/link_watch.c); ETHTOOL_GLINK reads the carrier itself. Not sysfs: in an unshared
+ * network namespace that still shows the old one.
  */
 #include <errno.h>
 #include <linux/ethtool.h>
@@ -17,7 +16,7 @@
 #include "tapbond.h"
 
 /**
- * tb_link_ready() - administratively and operationally up, and carrier on?
+ * tb_link_ready() - administratively up, and carrier on?
  * @fd: any socket in the link's network namespace
  * @ifindex: the link
  *
@@ -38,7 +37,7 @@ int tb_link_ready(int fd, uint32_t ifindex)
 	/* SIOCGIFFLAGS overwrites the union that held the index, not the name. */
 	if (ioctl(fd, SIOCGIFFLAGS, &request) < 0)
 		return -errno;
-	if (!(request.ifr_flags & IFF_UP) || !(request.ifr_flags & IFF_RUNNING))
+	if (!(request.ifr_flags & IFF_UP))
 		return 0;
 	/* A driver without get_link is trusted. */
 	request.ifr_data = (char *)&link;

@@ -46,7 +46,7 @@ static void pump_count_sent(struct tb_pump *pump, unsigned int n)
 	uint64_t bytes = 0;
 
 	for (unsigned int i = pump->tx.first; i < pump->tx.first + n; i++)
-		bytes += pump->tx.frame[i].len - TB_VNET_LEN;
+		bytes += frame_size(&pump->tx.frame[i]);
 	stat_add(&stats->tx_frames, n);
 	stat_add(&stats->tx_bytes, bytes);
 	pump->tx.first += n;
@@ -81,16 +81,20 @@ static void pump_count_lost(struct tb_pump *pump)
 static bool pump_send_failed(struct tb_pump *pump, int error)
 {
 	struct port *port = &pump->port[pump->sender];
-	enum port_verdict verdict = port_judge(port, error, pump->now);
+	enum port_verdict verdict =
+		port_judge(port, error, &pump->tx.frame[pump->tx.first], pump->now);
 
 	if (verdict == PORT_BUSY) {
 		pump_block(pump);
 		return false;
 	}
+	if (verdict == PORT_AGAIN)
+		return true;
 	stat_add(&port->stats.tx_errors, 1);
 	if (verdict == PORT_FRAME) {
 		stat_add(&port->stats.tx_dropped, 1);
 		pump->tx.first++;
+		pump->resend = NOBODY;
 		return true;
 	}
 	pump->resend = pump->sender;
@@ -122,6 +126,17 @@ void pump_flush(struct tb_pump *pump)
 }
 
 /**
+ * pump_lose_tap() - the TAP failed for good: tell, and stop listening to it
+ * @pump: the pump
+ * @error: errno
+ */
+void pump_lose_tap(struct tb_pump *pump, int error)
+{
+	pump_watch(pump, EPOLL_CTL_DEL, pump->tap_fd, 0, TAG_TAP);
+	pump_tell(pump, TB_TAP_FAULT, NOBODY, error);
+}
+
+/**
  * pump_transmit() - one batch from the TAP to the sender
  * @pump: the pump
  */
@@ -129,12 +144,10 @@ void pump_transmit(struct tb_pump *pump)
 {
 	int n = batch_read_tap(&pump->tx, pump->tap_fd);
 
-	if (n < 0) {
-		pump_watch(pump, EPOLL_CTL_DEL, pump->tap_fd, 0, TAG_TAP);
-		pump_tell(pump, TB_TAP_FAULT, NOBODY, -n);
-	} else {
+	if (n < 0)
+		pump_lose_tap(pump, -n);
+	else
 		pump_flush(pump);
-	}
 }
 
 /**
@@ -186,7 +199,7 @@ static void pump_write_tap(struct tb_pump *pump, struct port_stats *stats,
 		return;
 	}
 	stat_add(&stats->rx_frames, 1);
-	stat_add(&stats->rx_bytes, frame->len - TB_VNET_LEN);
+	stat_add(&stats->rx_bytes, frame_size(frame));
 }
 
 /**

@@ -29,6 +29,17 @@ static inline const uint8_t *frame_ethernet(const struct frame *frame)
 }
 
 /**
+ * frame_size() - how long a frame is on the wire
+ * @frame: a whole frame, or less than one
+ *
+ * Return: bytes without the virtio_net_hdr.
+ */
+static inline uint32_t frame_size(const struct frame *frame)
+{
+	return frame->len > TB_VNET_LEN ? frame->len - TB_VNET_LEN : 0;
+}
+
+/**
  * frame_is_runt() - too short for an Ethernet header
  * @frame: what was received
  *

@@ -9,6 +9,7 @@
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/virtio_net.h>
 #include <sys/socket.h>
 
 /* How long an answer about the carrier holds, so that a full queue does not ask for every frame. */
@@ -19,8 +20,9 @@
  * @port: a slave
  * @batch: the frames
  *
- * A slave that was down for a moment leaves an error on its socket, and the next send returns that
- * instead of sending: the first error is tried against a second one.
+ * A slave that was down for a moment leaves an error on its socket, and so does a batch of received
+ * frames that ended in one (port_excuse()). The next send returns that instead of sending: the
+ * first error is tried against a second one.
  *
  * Return: how many were taken, or -errno for the first of them.
  */
@@ -28,7 +30,7 @@ int port_send(const struct port *port, struct batch *batch)
 {
 	int n = batch_send(batch, port->fd);
 
-	return n == -ENETDOWN ? batch_send(batch, port->fd) : n;
+	return n == -ENETDOWN || n == -EINVAL ? batch_send(batch, port->fd) : n;
 }
 
 /**
@@ -53,9 +55,33 @@ static bool port_lost_carrier(struct port *port, uint64_t now)
 }
 
 /**
+ * port_leave_bypass() - go through the qdisc from now on, if we did not
+ * @port: a slave whose send said ENOBUFS
+ * @frame: what it did not take
+ *
+ * The direct way (tb_port_direct()) drops a frame that the device cannot segment by itself; the way
+ * through the stack has the kernel do it.
+ *
+ * Return: true when the way has changed, so that the frame deserves another try.
+ */
+static bool port_leave_bypass(const struct port *port, const struct frame *frame)
+{
+	const struct virtio_net_hdr *header = (const void *)frame->data;
+	int direct = 0;
+	socklen_t len = sizeof(direct);
+
+	if (header->gso_type == VIRTIO_NET_HDR_GSO_NONE)
+		return false;
+	if (getsockopt(port->fd, SOL_PACKET, PACKET_QDISC_BYPASS, &direct, &len) < 0 || !direct)
+		return false;
+	return tb_port_direct(port->fd, 0) == 0;
+}
+
+/**
  * port_judge() - whose fault is it?
  * @port: a slave
  * @error: errno of its failed send
+ * @frame: what it did not take
  * @now: CLOCK_MONOTONIC in ns
  *
  * packet_snd() in net/packet/af_packet.c has the errors: ENETDOWN for a link that is down, ENXIO
@@ -65,7 +91,7 @@ static bool port_lost_carrier(struct port *port, uint64_t now)
  *
  * Return: the verdict.
  */
-enum port_verdict port_judge(struct port *port, int error, uint64_t now)
+enum port_verdict port_judge(struct port *port, int error, const struct frame *frame, uint64_t now)
 {
 	switch (error) {
 	case EAGAIN:
@@ -76,10 +102,31 @@ enum port_verdict port_judge(struct port *port, int error, uint64_t now)
 	case ENOMEM:
 		return PORT_FRAME;
 	case ENOBUFS:
-		return port_lost_carrier(port, now) ? PORT_FAULT : PORT_FRAME;
+		if (port_lost_carrier(port, now))
+			return PORT_FAULT;
+		return port_leave_bypass(port, frame) ? PORT_AGAIN : PORT_FRAME;
 	default:
 		return PORT_FAULT;
 	}
+}
+
+/**
+ * port_excuse() - is a failed receive the fault of a frame and not of the slave?
+ * @port: a slave
+ * @error: errno of the receive, or 0
+ *
+ * packet_rcv_vnet() in net/packet/af_packet.c says EINVAL of a super-frame that no virtio_net_hdr
+ * describes (UDP before Linux 6.2, SCTP). That frame is lost and counted; leaving the slave for it
+ * would let any neighbour switch us over.
+ *
+ * Return: @error, or 0 when it is excused.
+ */
+int port_excuse(struct port *port, int error)
+{
+	if (error != EINVAL)
+		return error;
+	stat_add(&port->stats.rx_errors, 1);
+	return 0;
 }
 
 /**
@@ -122,6 +169,23 @@ int tb_port_bind(int fd, uint32_t ifindex)
 		return -errno;
 	port_error(&port);
 	return 0;
+}
+
+/**
+ * tb_port_direct() - hand frames to the driver, past the qdisc
+ * @fd: a packet socket
+ * @direct: whether to
+ *
+ * For a link whose qdisc is noqueue there is nothing to go past, and the direct way says ENOBUFS
+ * for a link without carrier from the first moment (__dev_direct_xmit() in net/core/dev.c), where
+ * the other one may swallow the frame and call it sent.
+ *
+ * Return: 0 or -errno.
+ */
+int tb_port_direct(int fd, int direct)
+{
+	return setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &direct, sizeof(direct)) < 0 ? -errno
+											    : 0;
 }
 
 /**

@@ -17,12 +17,14 @@ struct port {
 /* Whose fault a failed send is. */
 enum port_verdict {
 	PORT_BUSY,  /* nobody's: wait until the socket is writable */
+	PORT_AGAIN, /* the way's: it has been changed, send the same frame again */
 	PORT_FRAME, /* the frame's, or a queue that is full: drop this frame, go on */
 	PORT_FAULT, /* the slave's: send the same frame over the next one */
 };
 
 int port_send(const struct port *port, struct batch *batch);
-enum port_verdict port_judge(struct port *port, int error, uint64_t now);
+enum port_verdict port_judge(struct port *port, int error, const struct frame *frame, uint64_t now);
+int port_excuse(struct port *port, int error);
 int port_error(const struct port *port);
 
 #endif

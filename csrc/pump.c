@@ -90,6 +90,7 @@ static void pump_port_event(struct tb_pump *pump, uint32_t index, uint32_t event
 	}
 	if ((events & EPOLLERR) && error <= 0)
 		error = port_error(port);
+	error = port_excuse(port, error);
 	if (events & EPOLLHUP) {
 		/* Only a socketpair does this, and it never ends: stop listening. */
 		pump_watch(pump, EPOLL_CTL_DEL, port->fd, 0, index);
@@ -118,6 +119,13 @@ static void pump_event(struct tb_pump *pump, uint32_t tag, uint32_t events)
 		pump_port_event(pump, tag, events);
 	} else if (pump->blocked == NOBODY && pump->tx.first == pump->tx.count) {
 		pump_transmit(pump);
+	} else if (events & (EPOLLERR | EPOLLHUP)) {
+		/*
+		 * These come whatever is asked for, and again at once: the frames that are held
+		 * must not wait for their slave. tun_chr_poll() says EPOLLERR for a TAP that was
+		 * deleted, and reading it would say EBADFD.
+		 */
+		pump_lose_tap(pump, EBADFD);
 	}
 }
 

@@ -59,6 +59,7 @@ int pump_watch(struct tb_pump *pump, int operation, int fd, uint32_t events, uin
 /* forward.c */
 void pump_transmit(struct tb_pump *pump);
 void pump_flush(struct tb_pump *pump);
+void pump_lose_tap(struct tb_pump *pump, int error);
 void pump_deliver(struct tb_pump *pump, uint32_t index);
 void pump_unblock(struct tb_pump *pump);
 

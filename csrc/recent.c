@@ -30,7 +30,9 @@ static uint64_t recent_hash(const struct frame *frame)
 		p += step;
 		left -= step;
 	}
-	return hash;
+	/* A multiplication only carries upwards, and the set is chosen by the lowest bits. */
+	hash *= 0xff51afd7ed558ccdull;
+	return hash ^ hash >> 32;
 }
 
 /**

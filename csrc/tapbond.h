@@ -113,6 +113,7 @@ uint32_t tb_select_receivers(const struct tb_selection *selection, int sender);
 int tb_vlan_insert(uint8_t *frame, uint32_t len, uint16_t tpid, uint16_t tci);
 int tb_port_bind(int fd, uint32_t ifindex);
 int tb_port_gate(int fd, int open);
+int tb_port_direct(int fd, int direct);
 int tb_link_ready(int fd, uint32_t ifindex);
 
 struct tb_watch;

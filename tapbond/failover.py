@@ -209,8 +209,7 @@ class Failover:
         if slave.name != link.name:
             log.info("slave renamed", failover=self.name, slave=slave.name, to=link.name)
             self._selector.switchovers.renamed(slave.name, link.name)
-        slave.update(link, when_ns, detector)
-        self._selector.decide(detector, when_ns)
+        self._selector.update(slave, link, detector, when_ns)
 
     def link_removed(self, link: Link, when_ns: int) -> None:
         """Take note of a link that was deleted or moved to another namespace."""

@@ -19,7 +19,7 @@ from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from tapbond.errors import NoSuchInterfaceError
 from tapbond.model import Detector, Link
-from tapbond.rtnetlink import IFF_UP, Interface, Rtnetlink, address_from_message, has_carrier, link_from_message
+from tapbond.rtnetlink import IFF_LOWER_UP, IFF_UP, Interface, Rtnetlink, address_from_message, link_from_message
 
 log = structlog.get_logger()
 
@@ -199,7 +199,7 @@ class Links:
         _, kind, _, _, _, family, _, ifindex, flags, _ = LINK_HEADER.unpack_from(data)
         link = self.by_index.get(ifindex)
         if kind == RTM_NEWLINK and family != socket.AF_BRIDGE and link is not None:
-            up, carrier = bool(flags & IFF_UP), has_carrier(flags)
+            up, carrier = bool(flags & IFF_UP), bool(flags & IFF_LOWER_UP)
             self._store(msgspec.structs.replace(link, up=up, carrier=carrier), when_ns)
 
     def _store(self, link: Link, when_ns: int, detector: Detector = Detector.NETLINK) -> None:

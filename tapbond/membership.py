@@ -134,8 +134,9 @@ class Membership:
                 return
             self._registry.taken.pop(slave.role, None)
             self._selector.remove(slave, Detector.CONTROL, self._clock(), reason)
-            await asyncio.sleep(self._drain_s)
-        await self._release(slave, reason)
+            # A task of its own: who asked for it may go away, the link is given back all the same.
+            releasing = self._background(self._drain_and_release(slave, reason))
+        await asyncio.shield(releasing)
 
     def welcome(self, ifindex: int) -> None:
         """Consider a link again that was removed by hand."""
@@ -171,10 +172,9 @@ class Membership:
         if current is None:
             await self._registrar.release(slave)
             return
-        slave.update(current, self._clock(), Detector.CONTROL)
         self._registry.taken[role] = current
         self._refused.pop(link.ifindex, None)
-        self._selector.add(slave, self._clock())
+        self._selector.add(slave, current, self._clock())
         log.info("failover slave registered", role=role, slave=slave.name, failover=self._registry.failover)
         self._emit(
             SlaveRegistered(
@@ -185,6 +185,11 @@ class Membership:
                 isolation=self._isolation,
             )
         )
+
+    async def _drain_and_release(self, slave: Slave, reason: str) -> None:
+        async with self._one_at_a_time:
+            await asyncio.sleep(self._drain_s)
+        await self._release(slave, reason)
 
     async def _release(self, slave: Slave, reason: str) -> None:
         async with self._one_at_a_time:
@@ -207,10 +212,11 @@ class Membership:
         log.warning("link refused", failover=self._registry.failover, link=link.name, reason=reason)
         self._emit(SlaveRefused(failover=self._registry.failover, link=link.name, reason=reason))
 
-    def _background(self, work: Coroutine[None, None, None]) -> None:
+    def _background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -47,13 +47,15 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     up: bool = False
     """Administratively up (IFF_UP)."""
     carrier: bool = False
-    """The link has a carrier and is operationally up (IFF_LOWER_UP, IFF_RUNNING)."""
+    """The link has a carrier (IFF_LOWER_UP): netif_carrier_ok(), before linkwatch has told of it."""
     ethernet: bool = True
     """ARPHRD_ETHER."""
     master: int = 0
     """ifindex of the bridge, bond … that it is a port of; 0: none."""
     kind: str = ""
     """IFLA_INFO_KIND: ``veth``, ``bridge`` …; empty for most hardware."""
+    qdisc: str = ""
+    """What queues its frames; ``noqueue``: nothing does."""
     addr_gen_mode: int | None = None
     """IN6_ADDR_GEN_MODE_*; None where the link has no IPv6."""
 

@@ -22,7 +22,6 @@ Interface = IPv4Interface | IPv6Interface
 
 ARPHRD_ETHER = 1
 IFF_UP = 0x1
-IFF_RUNNING = 0x40
 IFF_LOWER_UP = 0x10000
 ADDR_GEN_MODE_NONE = 1
 
@@ -45,22 +44,13 @@ def link_from_message(message: Any) -> Link:
         permanent_mac=message.get_attr("IFLA_PERM_ADDRESS") or "",
         mtu=message.get_attr("IFLA_MTU") or 0,
         up=bool(message["flags"] & IFF_UP),
-        carrier=has_carrier(message["flags"]),
+        carrier=bool(message["flags"] & IFF_LOWER_UP),
         ethernet=message["ifi_type"] == ARPHRD_ETHER,
         master=message.get_attr("IFLA_MASTER") or 0,
+        qdisc=message.get_attr("IFLA_QDISC") or "",
         kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
         addr_gen_mode=_addr_gen_mode(message),
     )
-
-
-def has_carrier(flags: int) -> bool:
-    """Return whether a link with these flags can carry frames: lower layer up, and operationally up.
-
-    The driver sets the first at once (netif_carrier_on()). The second follows when linkwatch has told everybody,
-    a bridge port at the other end of a veth included: until then that port does not forward, and what is sent is
-    lost (net/core/link_watch.c, RFC 2863).
-    """
-    return bool(flags & IFF_LOWER_UP and flags & IFF_RUNNING)
 
 
 def _addr_gen_mode(message: Any) -> int | None:

@@ -8,13 +8,14 @@ import structlog
 from tapbond.datapath import DataPath, PumpEvent, PumpEventKind
 from tapbond.errors import NoSuchSlaveError
 from tapbond.links import Links
-from tapbond.model import CarrierChanged, Decision, Detector, Event, ReceiveMode, errno_name
+from tapbond.model import CarrierChanged, Decision, Detector, Event, Link, ReceiveMode, errno_name
 from tapbond.policy import decide
 from tapbond.slave import Slave
 from tapbond.switchover import SwitchoverLog
 
 log = structlog.get_logger()
 
+NOQUEUE = "noqueue"
 NS_PER_S = 1_000_000_000
 
 
@@ -78,10 +79,16 @@ class Selector:
         self._started = True
         self.decide(Detector.CONTROL, self._clock())
 
-    def add(self, slave: Slave, when_ns: int) -> None:
-        """Take a registered slave into the choice."""
+    def add(self, slave: Slave, link: Link, when_ns: int) -> None:
+        """Take a registered slave into the choice; ``link`` is how it is now."""
         self.slaves.append(slave)
-        self.decide(Detector.CONTROL, when_ns)
+        self.update(slave, link, Detector.CONTROL, when_ns)
+
+    def update(self, slave: Slave, link: Link, detector: Detector, when_ns: int) -> None:
+        """Take note of how a slave's link is now."""
+        slave.update(link, when_ns, detector)
+        self._datapath.send_direct(slave.port, link.qdisc == NOQUEUE)
+        self.decide(detector, when_ns)
 
     def remove(self, slave: Slave, detector: Detector, when_ns: int, cause: str) -> None:
         """Take a slave out of the choice; its port may be detached then."""

@@ -61,6 +61,7 @@ static void tcp_wait(int fd, short events)
 static size_t tcp_due(const struct lab_tcp *tcp, int64_t start)
 {
 	const size_t most = sizeof(tcp->tx_word) - sizeof(tcp->tx_word[0]);
+	const uint64_t least = tcp->config.rate * TCP_TICK_NS / LAB_NS_PER_S;
 	uint64_t due, elapsed;
 
 	if (!tcp->config.rate)
@@ -70,6 +71,9 @@ static size_t tcp_due(const struct lab_tcp *tcp, int64_t start)
 	if (due <= tcp->state.sent)
 		return 0;
 	due -= tcp->state.sent;
+	/* What became due during the last send alone would make a segment of a few bytes. */
+	if (due < least && due < most)
+		return 0;
 	return due < most ? due : most;
 }
 

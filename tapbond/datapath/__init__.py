@@ -52,6 +52,9 @@ class DataPath(Protocol):
     async def detach(self, port: int) -> None:
         """Close a port once no frame of it is under way."""
 
+    def send_direct(self, port: int, direct: bool) -> None:
+        """Send past the qdisc, or through it."""
+
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force; faults up to ``seen_serial`` are settled by it. Return its generation."""
 

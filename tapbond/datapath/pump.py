@@ -94,6 +94,10 @@ class Pump:
         await self._wait_adopted(generation)
         self._sockets.pop(port).close()
 
+    def send_direct(self, port: int, direct: bool) -> None:
+        """Send past the qdisc, or through it: see tb_port_direct() for what that is good for."""
+        lib.tb_port_direct(self._sockets[port].fileno(), direct)
+
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force at the next batch; return its generation."""
         selection = self._selection

@@ -111,6 +111,24 @@ def test_a_64k_super_frame_passes_whole(lab: Lab, start: Start, tag: tuple[int, 
     assert (kind, size) == (GSO_TCPV4, 1448)
 
 
+@pytest.mark.tools("ethtool")
+def test_a_super_frame_leaves_over_a_link_that_cannot_segment(lab: Lab, start: Start) -> None:
+    """The pump sends past the qdisc of veth, learns that this one cannot be had, and goes the other way."""
+    process = start(lab)
+    lab.host.check_output(["ethtool", "-K", "eth1", "tso", "off"])
+    tcp = struct.pack("!HHIIBBHHH", 4000, 4001, 1, 1, 0x50, 0x10, 1000, 0, 0)
+    payload = bytes(range(200)) * 20
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 40 + len(payload), 1, 0x4000, 64, TCP, 0)
+    header += bytes((10, 53, 0, 1, 10, 53, 0, 2))
+    header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
+    vnet = struct.pack("=BBHHHH", NEEDS_CSUM, GSO_TCPV4, 54, 1000, 34, 16)
+    with Wire(lab.far, "eth0", ours) as far, raw(lab.host, "tb0") as host:
+        host.send(vnet + FAR + MAC + b"\x08\x00" + header + tcp + payload)
+        wait_until(lambda: len(far.frames) == 4, what="four segments")
+    assert b"".join(frame[54:] for frame in far.frames) == payload
+    assert process.status().counters.tx_dropped == 0
+
+
 def test_a_runt_and_a_frame_over_the_mtu_do_no_harm(lab: Lab, start: Start) -> None:
     process = start(lab)
     good = ethernet(b"good".ljust(60, b"."))

@@ -61,6 +61,30 @@ def test_send_without_carrier_says_enobufs_or_nothing(lab: Lab) -> None:
         assert send_error(sender) in (0, errno.ENOBUFS)
 
 
+def test_the_direct_way_says_enobufs_without_carrier(lab: Lab) -> None:
+    with port(lab, "eth1") as sender:
+        assert lib.tb_port_direct(sender.fileno(), 1) == 0
+        lab.up("eth1")
+        assert send_error(sender) == 0
+        lab.lose_carrier("eth1")
+        assert send_error(sender) == errno.ENOBUFS
+
+
+@pytest.mark.tools("ethtool")
+def test_the_direct_way_refuses_what_the_device_cannot_segment(lab: Lab) -> None:
+    """validate_xmit_skb_list() would have to, and __dev_direct_xmit() takes no other frame than it was given."""
+    with port(lab, "eth1") as sender:
+        lab.up("eth1")
+        lab.host.check_output(["ethtool", "-K", "eth1", "tso", "off"])
+        super_frame = struct.pack("=BBHHHH", 1, 1, 54, 1000, 34, 16) + FRAME[10:22] + b"\x08\x00"
+        super_frame += bytes.fromhex("45001388000040004006000 00a3500010a350002".replace(" ", "")) + bytes(12)
+        super_frame += b"\x50\x10" + bytes(5006)
+        assert sender.send(super_frame) == len(super_frame)
+        lib.tb_port_direct(sender.fileno(), 1)
+        with pytest.raises(OSError, match="No buffer space"):
+            sender.send(super_frame)
+
+
 def test_down_leaves_an_error_on_the_socket(lab: Lab) -> None:
     with port(lab, "eth1") as sender:
         lab.up("eth1")

@@ -66,13 +66,9 @@ def check_device(device: Path) -> None:
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except PermissionError as error:
-        raise RightsError(
-            f"{device}: may not be opened (as root: chmod 666 {device}; or run as root)"
-        ) from error
+        raise RightsError(f"{device}: may not be opened (as root: chmod 666 {device}; or run as root)") from error
     except FileNotFoundError as error:
-        raise RightsError(
-            f"{device}: does not exist (modprobe tun; in a container: --device {device})"
-        ) from error
+        raise RightsError(f"{device}: does not exist (modprobe tun; in a container: --device {device})") from error
     except OSError as error:
         raise RightsError(f"{device}: cannot be opened: {error.strerror}") from error
 

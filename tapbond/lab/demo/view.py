@@ -111,9 +111,7 @@ class LiveView:
     def picture(self, scene: Scene) -> RenderableType:
         """Return what is drawn."""
         head = Text.assemble(("tapbond demo", "bold"), f"{scene.elapsed_s:8.1f} s", style="default")
-        return Group(
-            head, Text(), *topology(scene.status), Text(), *self._traffic(scene), Text(), *events(scene)
-        )
+        return Group(head, Text(), *topology(scene.status), Text(), *self._traffic(scene), Text(), *events(scene))
 
     def _traffic(self, scene: Scene) -> list[Text]:
         names = ("host → far", "far → host", "TCP")
@@ -138,9 +136,7 @@ def topology(status: Status) -> list[Text]:
     ):
         state, style = slave_state(status, name)
         wire = "━━━━━━" if state == "active" else "──────" if state == "ready" else "─     "
-        lines.append(
-            Text.assemble(left, (f"{name} {role} ", style), (f"{state:10} {wire} {port} ", style), right)
-        )
+        lines.append(Text.assemble(left, (f"{name} {role} ", style), (f"{state:10} {wire} {port} ", style), right))
     return lines
 
 

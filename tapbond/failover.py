@@ -44,6 +44,8 @@ log = structlog.get_logger()
 
 UPDELAY_NS = 50_000_000
 """A switch's port forwards a moment after its carrier is on; waiting costs nothing while another slave sends."""
+QUEUE_LEN = 4096
+"""Frames that wait on the TAP while the pump waits for a processor: 80 ms of 50 000 a second."""
 STATUS_SWITCHOVERS = 16
 
 
@@ -298,6 +300,8 @@ class Failover:
             await self._rtnetlink.set_mac(tap, self._registry.mac)
         if mtu and tap.mtu != mtu:
             await self._rtnetlink.set_mtu(tap, mtu)
+        if not self._tap.persistent:
+            await self._rtnetlink.set_queue_len(tap, QUEUE_LEN)
         if not tap.up:
             await self._rtnetlink.set_up(tap, True)
 

@@ -21,8 +21,9 @@ def decide(rx: ReceiveMode, slaves: Collection[SlaveFacts], now_ns: int, request
         now_ns: CLOCK_MONOTONIC in ns.
         requested: port chosen by hand; it goes first while it is ready, and is forgotten when it is not.
 
-    A slave whose link has just come up follows those that have settled; where there are none it is used at once
-    (bonding's exception to updelay, bond_miimon_inspect() in drivers/net/bonding/bond_main.c).
+    A slave whose link has just come up follows those that have settled; where there are none, the one with the
+    least delay left is used at once (bonding's exception to updelay, bond_miimon_inspect() in
+    drivers/net/bonding/bond_main.c).
 
     Returns:
         The decision. The same arguments give the same one, and deciding again with its ``requested`` changes
@@ -32,7 +33,7 @@ def decide(rx: ReceiveMode, slaves: Collection[SlaveFacts], now_ns: int, request
     if requested not in {slave.port for slave in ready}:
         requested = None
     ready.sort(
-        key=lambda slave: (slave.port != requested, now_ns < slave.settled_ns, RANK[slave.role], slave.port)
+        key=lambda slave: (slave.port != requested, max(now_ns, slave.settled_ns), RANK[slave.role], slave.port)
     )
     times = [time for slave in slaves for time in (slave.held_until_ns, slave.settled_ns) if time > now_ns]
     return Decision(

@@ -138,6 +138,10 @@ class Rtnetlink:
         """Set the MTU in bytes."""
         await self._set(link, f"cannot set MTU {mtu}", mtu=mtu)
 
+    async def set_queue_len(self, link: Link, frames: int) -> None:
+        """Set txqueuelen: of a TAP, how many frames may wait for its reader (tun_queue_resize() in tun.c)."""
+        await self._set(link, f"cannot set txqueuelen {frames}", txqlen=frames)
+
     async def set_mac(self, link: Link, mac: str) -> None:
         """Set the MAC address."""
         await self._set(link, f"cannot set MAC {mac}", address=mac)

@@ -30,6 +30,8 @@ NS_PER_S = 1_000_000_000
 START_NS = 1_000 * NS_PER_S
 """Where a virtual clock begins: a machine is never up for 0 ns."""
 PORTS_MAX = 16
+FIRST_IFINDEX = 1_000_000
+"""No machine has so many links: what asks a real kernel for one of these hears ENODEV."""
 
 
 class VirtualClock:
@@ -43,6 +45,7 @@ class VirtualClock:
         self.now_ns = now_ns
 
     def __call__(self) -> int:
+        """Return the time in ns."""
         return self.now_ns
 
     def advance(self, ns: int) -> int:
@@ -110,20 +113,18 @@ class FakeNetwork:
         """While set, changes are not told (linkwatch holds them back); tell() tells them."""
         self.rtnetlink = FakeRtnetlink(self)
         self.links = FakeLinks(self, clock)
-        self._next_ifindex = 1
+        self._next_ifindex = FIRST_IFINDEX
 
     def add(self, name: str, mac: str, **properties: Any) -> Link:
         """Plug a link in: up and with a carrier, unless ``properties`` (of Link) say otherwise."""
+        defaults: dict[str, Any] = {"ifindex": self._next_ifindex, "up": True, "carrier": True}
         self._next_ifindex += 1
-        link = Link(
-            **{"ifindex": self._next_ifindex, "name": name, "mac": mac, "up": True, "carrier": True}
-            | properties
-        )
+        link = Link(name=name, mac=mac, **(defaults | properties))
         self.devices[link.ifindex] = link
         self._tell_unless_silent()
         return link
 
-    def change(self, name: str, **properties: Any) -> Link:
+    def change(self, name: str, /, **properties: Any) -> Link:
         """Change properties of a link, its name included; return it."""
         link = msgspec.structs.replace(self.device(name), **properties)
         self.devices[link.ifindex] = link
@@ -218,8 +219,8 @@ class FakeRtnetlink(Rtnetlink):
     def __init__(self, network: FakeNetwork) -> None:
         self.requests: list[tuple[Any, ...]] = []
         """``("set_mtu", "eth0", 1400)`` and so on, oldest first; those that failed included."""
-        self.failures: dict[str, TapbondError] = {}
-        """What a method of this name raises instead of changing anything."""
+        self.failures: dict[str, list[BaseException]] = {}
+        """What a method of this name raises instead of changing anything: one a call, oldest first."""
         self._network = network
 
     async def open(self) -> Self:
@@ -243,23 +244,27 @@ class FakeRtnetlink(Rtnetlink):
 
     async def set_mtu(self, link: Link, mtu: int) -> None:
         """Set the MTU in bytes."""
-        self._set("set_mtu", link, mtu, mtu=mtu)
+        self._alter("set_mtu", link, mtu, mtu=mtu)
+
+    async def set_queue_len(self, link: Link, frames: int) -> None:
+        """Write it down; a Link does not tell it."""
+        self._alter("set_queue_len", link, frames)
 
     async def set_mac(self, link: Link, mac: str) -> None:
         """Set the MAC address."""
-        self._set("set_mac", link, mac, mac=mac)
+        self._alter("set_mac", link, mac, mac=mac)
 
     async def set_up(self, link: Link, up: bool) -> None:
         """Set the link administratively up or down."""
-        self._set("set_up", link, up, up=up)
+        self._alter("set_up", link, up, up=up)
 
     async def set_master(self, link: Link, master: int) -> None:
         """Make the link a port of ``master``."""
-        self._set("set_master", link, master, master=master)
+        self._alter("set_master", link, master, master=master)
 
     async def set_addr_gen_mode(self, link: Link, mode: int) -> None:
         """Set IN6_ADDR_GEN_MODE_*."""
-        self._set("set_addr_gen_mode", link, mode, addr_gen_mode=mode)
+        self._alter("set_addr_gen_mode", link, mode, addr_gen_mode=mode)
 
     async def add_address(self, link: Link, address: Interface) -> None:
         """Give the link an address."""
@@ -276,25 +281,31 @@ class FakeRtnetlink(Rtnetlink):
     async def add_bridge(self, name: str) -> Link:
         """Make a bridge that is down; return it."""
         self.requests.append(("add_bridge", name))
-        if (failure := self.failures.get("add_bridge")) is not None:
-            raise failure
+        self._fail("add_bridge")
         return self._network.add(name, "02:00:00:00:00:ff", kind="bridge", up=False, carrier=False)
+
+    async def find(self, name: str) -> Link | None:
+        """Return the link of this name, None where there is none."""
+        return next((link for link in self._network.devices.values() if link.name == name), None)
 
     async def delete(self, link: Link) -> None:
         """Delete a link."""
         self._ask("delete", link)
         self._network.delete(self._now(link).name)
 
-    def _set(self, method: str, link: Link, value: object, **properties: Any) -> None:
+    def _alter(self, method: str, link: Link, value: object, **properties: Any) -> None:
         self._ask(method, link, value)
         self._network.change(self._now(link).name, **properties)
 
     def _ask(self, method: str, link: Link, *arguments: object) -> None:
         """Write a request down and find out whether it works: links are known by their ifindex."""
         self.requests.append((method, link.name, *arguments))
-        if (failure := self.failures.get(method)) is not None:
-            raise failure
+        self._fail(method)
         self._now(link)
+
+    def _fail(self, method: str) -> None:
+        if failures := self.failures.get(method):
+            raise failures.pop(0)
 
     def _now(self, link: Link) -> Link:
         if link.ifindex not in self._network.devices:
@@ -336,6 +347,8 @@ class FakePump:
         self.announcements: list[bytes] = []
         self.mac = ""
         self.ports: dict[int, _Port] = {}
+        self.direct: dict[int, bool] = {}
+        """Whether each port sends past its qdisc."""
         self.closed = False
         self.stalled = False
         """While set, no decision comes into force and detach() waits; adopt() ends it."""
@@ -383,6 +396,10 @@ class FakePump:
         while self._adopted < self._generation:
             self._adoption.clear()
             await self._adoption.wait()
+
+    def send_direct(self, port: int, direct: bool) -> None:
+        """Remember which way the port sends."""
+        self.direct[port] = direct
 
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force; return its generation."""
@@ -500,9 +517,7 @@ class FakePump:
         self._adoption.set()
 
     def _select(self) -> int | None:
-        usable = (
-            port for port in self.decision.order if port in self.ports and not self.ports[port].suspended
-        )
+        usable = (port for port in self.decision.order if port in self.ports and not self.ports[port].suspended)
         return next(usable, None)
 
     def _switch(self, error: int) -> None:

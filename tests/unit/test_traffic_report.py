@@ -126,9 +126,7 @@ times = st.lists(st.integers(1, 7000), max_size=5)
 
 def without_unsent(record: FlowRecord) -> FlowRecord:
     """Return the record without the receptions that cannot be."""
-    kept = [
-        (s, at) for s, at in zip(record.received_seq, record.received_ns, strict=True) if not record.error[s]
-    ]
+    kept = [(s, at) for s, at in zip(record.received_seq, record.received_ns, strict=True) if not record.error[s]]
     return FlowRecord(
         record.interval_ns, record.sent_ns, record.error, [s for s, _ in kept], [at for _, at in kept]
     )

@@ -72,9 +72,7 @@ def test_foreign_and_truncated_datagrams_are_not_recorded(udp: Any, datagrams: l
     assert lib.lab_udp_received(udp) == 100
 
 
-def test_a_refused_datagram_is_recorded_and_the_sender_goes_on(
-    udp: Any, datagrams: list[socket.socket]
-) -> None:
+def test_a_refused_datagram_is_recorded_and_the_sender_goes_on(udp: Any, datagrams: list[socket.socket]) -> None:
     datagrams[1].close()
     assert lib.lab_udp_start(udp) == 0
     wait_until(lambda: lib.lab_udp_sent(udp) == 100)

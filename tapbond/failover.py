@@ -133,7 +133,13 @@ class Failover:
             await self._open_failover(unwind)
             self._unwind = unwind.pop_all()
         self._created_ns = self._clock()
-        log.info("failover created", failover=self.name, mac=self._registry.mac, mtu=self._tap_link().mtu)
+        log.info(
+            "failover created",
+            failover=self.name,
+            mac=self._registry.mac,
+            mtu=self._tap_link().mtu,
+            isolation=self._isolation.kind,
+        )
 
     async def destroy(self) -> None:
         """Give everything back: slaves as they were found, no TAP unless it is persistent. Idempotent."""

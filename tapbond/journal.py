@@ -3,15 +3,30 @@
 Written down first, so that a killed process leaves nothing that the next start cannot put back.
 """
 
-import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from ipaddress import ip_interface
 from pathlib import Path
 
 import msgspec
+import structlog
 
-from tapbond.errors import NoSuchInterfaceError
+from tapbond.errors import NoSuchInterfaceError, TapbondError
 from tapbond.model import Link
 from tapbond.rtnetlink import Rtnetlink
+
+log = structlog.get_logger()
+
+
+async def undo(slave: str, steps: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Take every step back, whatever becomes of the others; where the link has gone there is nothing to do."""
+    for step in steps:
+        try:
+            await step()
+        except NoSuchInterfaceError:
+            continue
+        except TapbondError as error:
+            log.warning("slave not put back as it was found", slave=slave, error=str(error))
 
 
 class Original(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,14 +44,14 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
     async def restore(self, rtnetlink: Rtnetlink) -> None:
         """Put a slave back as it was found; one that has gone is fine."""
         link = Link(ifindex=self.ifindex, name=self.name, mac=self.mac)
-        with contextlib.suppress(NoSuchInterfaceError):
-            if not self.up:
-                await rtnetlink.set_up(link, False)
-            await rtnetlink.set_mtu(link, self.mtu)
-            if self.addr_gen_mode is not None:
-                await rtnetlink.set_addr_gen_mode(link, self.addr_gen_mode)
-            for address in self.link_local:
-                await rtnetlink.add_address(link, ip_interface(address))
+        steps: list[Callable[[], Awaitable[None]]] = []
+        if not self.up:
+            steps.append(lambda: rtnetlink.set_up(link, False))
+        steps.append(lambda: rtnetlink.set_mtu(link, self.mtu))
+        if (mode := self.addr_gen_mode) is not None:
+            steps.append(lambda: rtnetlink.set_addr_gen_mode(link, mode))
+        steps += [partial(rtnetlink.add_address, link, ip_interface(address)) for address in self.link_local]
+        await undo(self.name, steps)
 
 
 class Journal:

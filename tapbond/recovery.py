@@ -2,7 +2,6 @@
 
 import structlog
 
-from tapbond.errors import TapbondError
 from tapbond.isolation.bridge import bridge_name
 from tapbond.journal import Journal
 from tapbond.links import Links
@@ -26,9 +25,6 @@ async def clean_up(failover: str, rtnetlink: Rtnetlink, links: Links, journal: J
         if link is None or link.mac != original.mac:
             continue
         log.warning("putting back a slave of an earlier run", failover=failover, slave=link.name)
-        try:
-            await original.restore(rtnetlink)
-        except TapbondError as error:
-            log.warning("slave not put back as it was found", slave=link.name, error=str(error))
+        await original.restore(rtnetlink)
     journal.clear()
     await links.refresh()

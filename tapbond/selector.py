@@ -77,6 +77,8 @@ class Selector:
     def start(self) -> None:
         """Begin to decide: once for all the slaves that were there from the beginning."""
         self._started = True
+        for slave in self.slaves:
+            slave.settle()
         self.decide(Detector.CONTROL, self._clock())
 
     def add(self, slave: Slave, link: Link, when_ns: int) -> None:
@@ -189,13 +191,14 @@ class Selector:
             return
         log.debug("pump: slave failed", slave=slave.name, error=errno_name(event.error))
         self.switchovers.seen_earlier(slave.name, Detector.PUMP, event.when_ns)
+        self._links.read_pending()
         ready = self._datapath.ready(slave.link.ifindex)
         if ready is None:
             slave.gone = True
         elif not ready:
             self._links.correct(slave.link, ready, event.when_ns, Detector.PUMP)
         else:
-            slave.failed(self._clock())
+            slave.failed(event.when_ns, self._clock())
         self.decide(Detector.PUMP, event.when_ns)
 
     def _pump_switched(self, slave: Slave | None, event: PumpEvent) -> None:

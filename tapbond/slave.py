@@ -4,14 +4,14 @@ The order is that of net_failover_slave_register() in drivers/net/net_failover.c
 MTU and the opening, so that the slave's own IP stack never speaks.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
 from tapbond.datapath import DataPath
 from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import Isolation
-from tapbond.journal import Journal, Original
+from tapbond.journal import Journal, Original, undo
 from tapbond.model import Detector, Link, Role, SlaveFacts, SlaveStatus
 from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Interface, Rtnetlink
 from tapbond.rundir import Lock
@@ -73,12 +73,19 @@ class Slave:
             self._settled_ns = when_ns + self._updelay_ns
         self.link = link
 
-    def failed(self, now_ns: int) -> None:
-        """Note that sending failed though the link says that it is up with a carrier.
+    def settle(self) -> None:
+        """Forget the updelay: at the start nothing is in use that could be preferred to it."""
+        self._settled_ns = 0
 
+    def failed(self, when_ns: int, now_ns: int) -> None:
+        """Note that sending failed at ``when_ns`` though the link says that it is up with a carrier.
+
+        A link that came up after that was down then, and did not lie.
         A first failure may be a stale error and costs nothing. One that comes back within a second holds the
         slave for 100 ms, and for twice as long each time until it has been quiet for a minute.
         """
+        if self.came_up is not None and self.came_up[1] >= when_ns:
+            return
         quiet_ns, self._last_fault_ns = now_ns - self._last_fault_ns, now_ns
         if quiet_ns > HOLD_MEMORY_NS:
             self._hold_ns = 0
@@ -199,17 +206,15 @@ class Registrar:
 
     async def release(self, slave: Slave) -> None:
         """Give a link back as it was found; one that has gone is fine, and so is doing it twice."""
-        if slave.port >= 0:
-            await self._datapath.detach(slave.port)
-            slave.port = -1
         original = self._originals.pop(slave.link.ifindex, None)
+        steps: list[Callable[[], Awaitable[None]]] = []
+        if slave.port >= 0:
+            port, slave.port = slave.port, -1
+            steps.append(lambda: self._datapath.detach(port))
         if original is not None:
-            for undo in (self._isolation.remove(slave.link), original.restore(self._rtnetlink)):
-                try:
-                    await undo
-                except NoSuchInterfaceError:
-                    pass
-                except TapbondError as error:
-                    log.warning("slave not put back as it was found", slave=slave.name, error=str(error))
+            steps.append(lambda: self._isolation.remove(slave.link))
+            steps.append(lambda: original.restore(self._rtnetlink))
+        await undo(slave.name, steps)
+        if original is not None:
             self._journal.forget(slave.link.ifindex)
         slave.unlock()

@@ -184,10 +184,13 @@ class Pump:
             raise RuntimeError("the pump is closed")
 
     async def _wait_adopted(self, generation: int) -> None:
-        async with asyncio.timeout(ADOPT_DEADLINE_S):
-            while lib.tb_pump_adopted(self._pump) < generation:
-                self._adopted.clear()
-                await self._adopted.wait()
+        try:
+            async with asyncio.timeout(ADOPT_DEADLINE_S):
+                while lib.tb_pump_adopted(self._pump) < generation:
+                    self._adopted.clear()
+                    await self._adopted.wait()
+        except TimeoutError as error:
+            raise TapbondError(f"the pump has not come round for {ADOPT_DEADLINE_S:g} s") from error
 
     def _raw(self, place: int) -> Counters:
         self._check_open()

@@ -71,7 +71,7 @@ async def open_isolation(kind: str, failover: str, rtnetlink: Rtnetlink) -> Isol
         except IsolationError as error:
             failures.append(f"{name}: {error}")
         else:
-            log.info("isolation chosen", isolation=name, failover=failover)
+            log.debug("isolation chosen", isolation=name, failover=failover)
             return isolation
     raise IsolationError(
         f"no isolation works here ({'; '.join(failures)}); --isolation none runs without, and then the slaves"

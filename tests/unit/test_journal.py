@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from tapbond.errors import TapbondError
 from tapbond.journal import Journal, Original
@@ -137,5 +138,13 @@ def test_one_that_has_gone_is_fine() -> None:
 def test_a_refusal_is_said() -> None:
     stage = network()
     stage.rtnetlink.failures["set_mtu"] = [TapbondError("eth2: no")]
-    with pytest.raises(TapbondError, match="eth2: no"):
-        run(original().restore(stage.rtnetlink), VirtualClock())
+    with capture_logs() as logs:
+        run(original(up=False).restore(stage.rtnetlink), VirtualClock())
+    assert [(log["log_level"], log["slave"], log["error"]) for log in logs] == [("warning", "eth2", "eth2: no")]
+
+
+def test_a_refusal_does_not_stop_what_comes_after() -> None:
+    stage = network()
+    stage.rtnetlink.failures["set_mtu"] = [TapbondError("eth2: no")]
+    run(original().restore(stage.rtnetlink), VirtualClock())
+    assert stage.device("eth2").addr_gen_mode == original().addr_gen_mode

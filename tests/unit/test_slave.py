@@ -69,14 +69,14 @@ def test_one_that_has_gone_is_not_ready_whatever_was_known_of_it(slave: Slave) -
 
 
 def test_a_first_failure_costs_nothing(slave: Slave) -> None:
-    slave.failed(T)
+    slave.failed(T, T)
     assert slave.facts().held_until_ns == 0
     assert slave.why_not_ready(T) == ""
 
 
 def test_a_second_failure_within_a_second_holds_it(slave: Slave) -> None:
-    slave.failed(T)
-    slave.failed(T + STALE_NS)
+    slave.failed(T, T)
+    slave.failed(T + STALE_NS, T + STALE_NS)
     assert slave.facts().held_until_ns == T + STALE_NS + HOLD_FIRST_NS
     assert slave.why_not_ready(T + STALE_NS) == "send errors"
     assert slave.why_not_ready(T + STALE_NS + HOLD_FIRST_NS - 1) == "send errors"
@@ -84,18 +84,18 @@ def test_a_second_failure_within_a_second_holds_it(slave: Slave) -> None:
 
 
 def test_a_second_failure_after_more_than_a_second_is_a_first_one_again(slave: Slave) -> None:
-    slave.failed(T)
-    slave.failed(T + STALE_NS + 1)
+    slave.failed(T, T)
+    slave.failed(T + STALE_NS + 1, T + STALE_NS + 1)
     assert slave.facts().held_until_ns == 0
 
 
 def test_each_failure_after_a_hold_doubles_it_up_to_a_limit(slave: Slave) -> None:
     now = T
-    slave.failed(now)
+    slave.failed(now, now)
     holds = []
     for _ in range(12):
         now += 1
-        slave.failed(now)
+        slave.failed(now, now)
         holds.append(slave.facts().held_until_ns - now)
         now = slave.facts().held_until_ns
     expected = [min(HOLD_FIRST_NS << n, HOLD_MAX_NS) for n in range(12)]
@@ -105,12 +105,12 @@ def test_each_failure_after_a_hold_doubles_it_up_to_a_limit(slave: Slave) -> Non
 
 def test_a_minute_of_quiet_is_forgiven(slave: Slave) -> None:
     for n in range(5):
-        slave.failed(T + n)
+        slave.failed(T + n, T + n)
     assert slave.facts().held_until_ns > T + HOLD_FIRST_NS
     later = T + 4 + HOLD_MEMORY_NS + 1
-    slave.failed(later)
+    slave.failed(later, later)
     assert slave.facts().held_until_ns < later
-    slave.failed(later + 1)
+    slave.failed(later + 1, later + 1)
     assert slave.facts().held_until_ns == later + 1 + HOLD_FIRST_NS
 
 
@@ -291,3 +291,12 @@ def test_status(tmp_path: Path) -> None:
     status = stage.slave.status(stage.pump, True, "bridge", T)
     assert (status.name, status.role, status.ready, status.active) == ("eth1", Role.PRIMARY, True, True)
     assert status.counters == Counters(tx_frames=3)
+
+
+def test_a_failure_before_the_link_came_up_again_is_no_lie(slave: Slave) -> None:
+    up = slave.link
+    change(slave, carrier=False)
+    slave.update(up, T + 2, Detector.NETLINK)
+    for _ in range(3):
+        slave.failed(T + 1, T + 3)
+    assert slave.facts().ready(T + 3)

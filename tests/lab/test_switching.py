@@ -149,6 +149,19 @@ def test_the_switch_learns_without_traffic(lab: Lab, start: Start) -> None:
     wait_until(lambda: lab.switch_port_of() == "sw1", what="the switch to learn")
 
 
+def test_an_announcement_survives_a_stale_error(lab: Lab, start: Start) -> None:
+    """A standby that was down for a moment has ENETDOWN waiting on its socket when it is switched to."""
+    process = start(lab)
+    for _ in range(3):
+        lab.down("eth0")
+        lab.up("eth0")
+        wait_until(lambda: all(slave.ready for slave in process.status().slaves), what="both ready")
+        process.call("Switch", slave="eth0")
+        wait_until(lambda: lab.switch_port_of() == "sw0", what="the switch to learn")
+        process.call("Switch", slave=None)
+        wait_until(lambda: lab.switch_port_of() == "sw1", what="the switch to learn")
+
+
 def test_both_slaves_gone_and_back(lab: Lab, start: Start) -> None:
     process = start(lab)
     lab.lose_carrier("eth1")

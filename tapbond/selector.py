@@ -10,7 +10,7 @@ from tapbond.errors import NoSuchSlaveError
 from tapbond.links import Links
 from tapbond.model import CarrierChanged, Decision, Detector, Event, Link, ReceiveMode, errno_name
 from tapbond.policy import decide
-from tapbond.slave import Slave
+from tapbond.slave import LINK_LOST, UNPLUGGED, Slave
 from tapbond.switchover import SwitchoverLog
 
 log = structlog.get_logger()
@@ -95,7 +95,8 @@ class Selector:
     def remove(self, slave: Slave, detector: Detector, when_ns: int, cause: str) -> None:
         """Take a slave out of the choice; its port may be detached then."""
         self.slaves.remove(slave)
-        self.switchovers.explain(slave.name, cause)
+        if cause == UNPLUGGED:
+            self.switchovers.explain(slave.name, LINK_LOST, cause)
         self.decide(detector, when_ns, cause)
 
     def retire(self) -> list[Slave]:

@@ -19,6 +19,10 @@ from tapbond.rundir import Lock
 log = structlog.get_logger()
 
 UNPLUGGED = "unplugged"
+SET_DOWN = "set down"
+CARRIER_LOST = "carrier lost"
+LINK_LOST = (SET_DOWN, CARRIER_LOST)
+"""What an unplugged link is said to be before it is said to be gone."""
 
 HOLD_FIRST_NS = 100_000_000
 HOLD_MAX_NS = 10_000_000_000
@@ -100,9 +104,9 @@ class Slave:
         if self.gone:
             return UNPLUGGED
         if not self.link.up:
-            return "set down"
+            return SET_DOWN
         if not self.link.carrier:
-            return "carrier lost"
+            return CARRIER_LOST
         return "send errors" if now_ns < self._held_until_ns else ""
 
     def status(self, datapath: DataPath, active: bool, isolation: str, now_ns: int) -> SlaveStatus:

@@ -5,7 +5,7 @@ an argument everywhere.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -71,9 +71,9 @@ class SwitchoverLog:
         if self._open and self._open.from_slave == slave and when_ns < self._open.detected_ns:
             self._open = msgspec.structs.replace(self._open, detector=detector, detected_ns=when_ns)
 
-    def explain(self, slave: str, cause: str) -> None:
-        """Correct why ``slave`` failed: an unplugged link is first said to be down, then to be gone."""
-        if self._open and self._open.from_slave == slave:
+    def explain(self, slave: str, instead_of: Collection[str], cause: str) -> None:
+        """Correct why ``slave`` failed, if it was thought to be one of ``instead_of``."""
+        if self._open and self._open.from_slave == slave and self._open.cause in instead_of:
             self._open = msgspec.structs.replace(self._open, cause=cause)
 
     def first_tx(self, slave: str, when_ns: int) -> None:

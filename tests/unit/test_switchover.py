@@ -157,11 +157,12 @@ def test_a_rename_is_followed(book: Book) -> None:
 def test_a_better_explanation_replaces_the_cause(book: Book) -> None:
     book.switch("eth1")
     book.switch("eth0", T + 1)
-    book.log.explain("eth0", "of another slave")
-    book.log.explain("eth1", "unplugged")
+    book.log.explain("eth0", ("set down",), "of another slave")
+    book.log.explain("eth1", ("carrier lost",), "of another cause")
+    book.log.explain("eth1", ("set down", "to eth0"), "unplugged")
     book.log.close()
     assert book.done[1].cause == "unplugged"
-    book.log.explain("eth1", "too late")
+    book.log.explain("eth1", ("unplugged",), "too late")
     assert book.done[1].cause == "unplugged"
 
 

@@ -4,11 +4,13 @@ import json
 import re
 import socket
 import struct
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
-from tapbond.lab import Namespace
+from tapbond.lab import Namespace, wait_until
 from tapbond.lab.process import FailoverProcess
 
 Start = Callable[..., FailoverProcess]
@@ -18,6 +20,17 @@ SOL_PACKET = 263
 PACKET_AUXDATA = 8
 PACKET_VNET_HDR = 15
 PACKET_IGNORE_OUTGOING = 23
+
+
+@contextmanager
+def serving(namespace: Namespace, argv: list[str], listening: str) -> Iterator[None]:
+    """Run a server in a namespace, whose ``ss`` shows ``listening`` when it is there."""
+    with namespace.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_until(lambda: listening in namespace.check_output(["ss", "-ltun"]), what=f"{argv[0]} to listen")
+            yield
+        finally:
+            server.kill()
 
 
 def ip_link(namespace: Namespace, name: str) -> dict[str, Any]:

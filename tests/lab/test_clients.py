@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from observe import Start
+from observe import Start, serving
 
 from tapbond.lab import FAR_V4, FAR_V6, HOST_V4, HOST_V6, Lab, wait_until
 
@@ -16,10 +15,8 @@ pytestmark = [pytest.mark.namespaces, pytest.mark.timeout(120)]
 
 def iperf(lab: Lab, *options: str) -> dict[str, float]:
     """Run iperf3 from the host to the far end for a second."""
-    with lab.far.spawn(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL) as server:
-        wait_until(lambda: ":5201" in lab.far.check_output(["ss", "-ltn"]), what="the iperf3 server")
+    with serving(lab.far, ["iperf3", "-s", "-1"], ":5201"):
         report = json.loads(lab.host.check_output(["iperf3", "-J", "-t1", "-c", str(FAR_V4), *options]))
-        server.wait(10)
     found: dict[str, float] = report["end"].get("sum_received") or report["end"]["sum"]
     return found
 
@@ -57,10 +54,8 @@ def test_curl_of_a_large_file(lab: Lab, start: Start, tmp_path: Path) -> None:
     data = bytes(range(251)) * 400_000  # 100 MB
     (folder / "file").write_bytes(data)
     server = [sys.executable, "-m", "http.server", "--bind", str(FAR_V4), "--directory", str(folder), "8000"]
-    with lab.far.spawn(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_until(lambda: ":8000" in lab.far.check_output(["ss", "-ltn"]), what="the web server")
+    with serving(lab.far, server, ":8000"):
         lab.host.check_output(["curl", "-sSf", "-o", str(tmp_path / "got"), f"http://{FAR_V4}:8000/file"])
-        process.kill()
     assert hashlib.sha256((tmp_path / "got").read_bytes()).digest() == hashlib.sha256(data).digest()
 
 
@@ -86,13 +81,11 @@ def test_a_dhcp_client_gets_one_lease_on_the_failover(lab: Lab, start: Start, tm
     script.chmod(0o755)
     server = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=eth0", "--user=root"]
     server += ["--bind-interfaces", "--dhcp-range=10.53.0.100,10.53.0.110,1h", f"--dhcp-leasefile={leases}"]
-    with lab.far.spawn(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as dnsmasq:
-        wait_until(lambda: ":67" in lab.far.check_output(["ss", "-lun"]), what="the DHCP server")
+    with serving(lab.far, server, ":67"):
         lab.host.check_output(["udhcpc", "-i", "tb0", "-n", "-q", "-t5", "-T1", "-s", str(script)])
         lab.down("eth1")
         wait_until(lambda: process.status().active == "eth0", what="the switchover")
         lab.host.check_output(["udhcpc", "-i", "tb0", "-n", "-q", "-t5", "-T1", "-s", "/bin/true"])
-        dnsmasq.kill()
     assert len(leases.read_text().splitlines()) == 1
     assert "10.53.0.1" in lab.host.check_output(["ip", "-4", "addr", "show", "tb0"])
     lab.host.check_output(["ping", "-c1", str(FAR_V4)])

@@ -1,0 +1,48 @@
+"""What tapbond costs when nothing passes: processor time with the carrier poll on, and memory.
+
+    python bench/idle.py [--seconds 20]
+
+Needs root or root of a user namespace (unshare -Urn), and /dev/net/tun. Processor time is the kernel's own account
+in ns (schedstat) of all threads; memory is the resident set.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from tapbond.lab import Lab
+from tapbond.lab.process import FailoverProcess
+
+
+def processor_ns(pid: int) -> int:
+    """Return what all threads of a process have run, in ns."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def resident_kib(pid: int) -> int:
+    """Return VmRSS of proc(5)."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    options = parser.parse_args()
+    slaves = ("--standby", "eth0", "--primary", "eth1")
+    with tempfile.TemporaryDirectory() as folder, Lab() as lab:
+        for poll in ("10", "0"):
+            with FailoverProcess(lab.host, "tb0", *slaves, "--poll", poll, run_dir=Path(folder)) as running:
+                running.wait_ready()
+                lab.address_failover("tb0")
+                time.sleep(2)  # neighbour discovery and the like
+                pid = running.process.pid
+                before, start = processor_ns(pid), time.monotonic_ns()
+                time.sleep(options.seconds)
+                share = (processor_ns(pid) - before) / (time.monotonic_ns() - start)
+                print(f"poll {poll:>2} ms: {share:.2%} of a core, {resident_kib(pid) / 1024:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -21,6 +21,7 @@ SOURCES = [
     "vlan",
     "carrier",
     "watch",
+    "thread",
     "mailbox",
     "report",
     "stats",

@@ -8,12 +8,13 @@
 #include "pump.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "thread.h"
 
 #define EVENTS_MAX (TB_PORTS_MAX + 2)
 
@@ -230,26 +231,19 @@ struct tb_pump *tb_pump_new(int tap_fd)
 }
 
 /**
- * tb_pump_start() - start the thread, with every signal left to the others
+ * tb_pump_start() - start the thread
  * @pump: not running
  *
  * Return: 0 or -errno.
  */
 int tb_pump_start(struct tb_pump *pump)
 {
-	sigset_t all, before;
 	int err;
 
 	atomic_store(&pump->stopping, false);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&pump->thread, NULL, pump_run, pump);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (err)
-		return -err;
-	pthread_setname_np(pump->thread, "tapbond-pump");
-	pump->running = true;
-	return 0;
+	err = thread_start(&pump->thread, "tapbond-pump", pump_run, pump);
+	pump->running = !err;
+	return err;
 }
 
 /**

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "tapbond.h"
+#include "thread.h"
 
 /* No answer of tb_link_ready(). */
 #define UNKNOWN 2
@@ -88,28 +88,19 @@ static void watch_free(struct tb_watch *watch)
 }
 
 /**
- * watch_start() - open what it needs and start the thread, signals left to others
+ * watch_start() - open what it needs and start the thread
  * @watch: descriptors are -1
  *
  * Return: 0 or -errno.
  */
 static int watch_start(struct tb_watch *watch)
 {
-	sigset_t all, before;
-	int err;
-
 	watch->asking_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	watch->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	watch->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (watch->asking_fd < 0 || watch->event_fd < 0 || watch->stop_fd < 0)
 		return -errno;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&watch->thread, NULL, watch_run, watch);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!err)
-		pthread_setname_np(watch->thread, "tapbond-watch");
-	return -err;
+	return thread_start(&watch->thread, "tapbond-watch", watch_run, watch);
 }
 
 /**

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Self
 
+from tapbond.errors import TapbondError
+from tapbond.lab import leash
 from tapbond.lab.namespace import Namespace
 from tapbond.model import Status
 from tapbond.rundir import RunDir
@@ -18,14 +20,13 @@ STOP_DEADLINE_S = 10.0
 
 
 class FailoverProcess:
-    """A running failover.
+    """A running failover, which ends with the process that started it.
 
     Args:
         namespace: where it runs.
         name: of the failover.
         options: of ``tapbond run``.
-        run_dir: of the process.
-        stderr: where its log goes; None: a pipe, read by stop().
+        run_dir: of the process; its log is there too.
     """
 
     def __init__(self, namespace: Namespace, name: str, *options: str, run_dir: Path) -> None:
@@ -37,11 +38,15 @@ class FailoverProcess:
         with self.log_path.open("ab") as log:
             self.process: subprocess.Popen[bytes] = namespace.spawn(
                 [
+                    *(sys.executable, "-IS", leash.__file__, str(os.getpid())),
                     *(sys.executable, "-m", "tapbond", "run", name, *options),
                     *("--run-dir", str(run_dir), "--ready-fd", str(ready), "-v"),
                 ],
                 pass_fds=[ready],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
                 stderr=log,
+                start_new_session=True,  # Ctrl-C is for who started it, which ends it in its turn
             )
         os.close(ready)
 
@@ -55,17 +60,24 @@ class FailoverProcess:
     @property
     def log(self) -> str:
         """What it has logged so far."""
-        return self.log_path.read_text()
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def last_words(self) -> str:
+        """Return the last line that it wrote, to follow a sentence."""
+        said = next((line.strip() for line in reversed(self.log.split("\n")) if line.strip()), "")
+        return f": {said.removeprefix('tapbond: ')}" if said else ""
 
     def wait_ready(self, timeout: float = READY_DEADLINE_S) -> Self:
         """Wait until traffic can pass.
 
         Raises:
-            TimeoutError: it did not come to that; the text has the log.
+            TapbondError: it did not come to that; the text has its last words.
         """
         readable, _, _ = select.select([self._ready], [], [], timeout)
-        if not readable or not os.read(self._ready, 16):
-            raise TimeoutError(f"{self.name} is not ready:\n{self.log}")
+        if not readable:
+            raise TapbondError(f"tapbond run was not ready within {timeout:g} s{self.last_words()}")
+        if not os.read(self._ready, 16):
+            raise TapbondError(f"tapbond run did not start{self.last_words()}")
         return self
 
     def client(self) -> Client:
@@ -86,13 +98,13 @@ class FailoverProcess:
         """Send a signal and return the exit status; again is harmless.
 
         Raises:
-            subprocess.TimeoutExpired: it does not end; it is killed then.
+            TapbondError: it does not end; it is killed then.
         """
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
             return self.process.wait(STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as error:
             self.process.kill()
             self.process.wait()
-            raise
+            raise TapbondError(f"tapbond run did not end within {STOP_DEADLINE_S:g} s") from error

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -14,18 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tapbond.errors import ControlError, RightsError, TapbondError
-from tapbond.lab.demo import leash, rights
+from tapbond.lab.demo import rights
 from tapbond.lab.demo.plan import FAILOVER, PRIMARY, STANDBY, Settings
+from tapbond.lab.process import FailoverProcess
 from tapbond.lab.topology import FAR_V4, HOST_V4, Lab
 from tapbond.lab.traffic import TcpStream, UdpFlow
-from tapbond.rundir import SOCKET_PATH_MAX, RunDir
-from tapbond.service.client import Client
+from tapbond.rundir import SOCKET_PATH_MAX
 
 if TYPE_CHECKING:
     from tapbond.model import Status, Switchover
 
-READY_S = 10.0
-STOP_S = 5.0
 PORT_TO_FAR, PORT_TO_HOST, PORT_TCP = 5301, 5302, 5303
 MBIT = 1_000_000
 RUN_DIR_PATH = len("/tapbond-demo-12345678/net-4026531840/tb0.sock")
@@ -52,14 +47,17 @@ class Stage:
     """
 
     def __init__(self, settings: Settings, seconds_max: float) -> None:
-        self._settings = settings
         self._switchovers: dict[int, Switchover] = {}
         with ExitStack() as stack:
-            self._base = Path(stack.enter_context(_run_dir()))
+            run_dir = Path(stack.enter_context(_run_dir()))
             self.lab = stack.enter_context(_build_lab())
-            self._child = self._run_tapbond()
+            slaves = ("--standby", STANDBY, "--primary", PRIMARY)
+            kinds = ("--isolation", settings.isolation, "--rx", settings.rx)
+            self._running = stack.enter_context(
+                FailoverProcess(self.lab.host, FAILOVER, *slaves, *kinds, run_dir=run_dir)
+            ).wait_ready()
             self.lab.address_failover(FAILOVER)
-            self._client = stack.enter_context(Client(FAILOVER, self.lab.host.run(RunDir, self._base)))
+            self._client = stack.enter_context(self._running.client())
             host, far = self.lab.host, self.lab.far
             rate = settings.rate
             self.stream = TcpStream(
@@ -99,7 +97,7 @@ class Stage:
         try:
             status = self._client.status()
         except ControlError as error:
-            raise TapbondError(f"tapbond run has ended in the middle{self._last_words()}") from error
+            raise TapbondError(f"tapbond run has ended in the middle{self._running.last_words()}") from error
         for record in status.last_switchovers:
             self._switchovers[record.serial] = record
         return status
@@ -130,13 +128,8 @@ class Stage:
         Raises:
             TapbondError: it did not end well.
         """
-        self._child.terminate()
-        try:
-            status = self._child.wait(STOP_S)
-        except subprocess.TimeoutExpired as error:
-            raise TapbondError(f"tapbond run did not end within {STOP_S:g} s of SIGTERM") from error
-        if status:
-            raise TapbondError(f"tapbond run ended with status {status}{self._last_words()}")
+        if status := self._running.stop():
+            raise TapbondError(f"tapbond run ended with status {status}{self._running.last_words()}")
 
     def close(self) -> None:
         """Give everything back."""
@@ -147,53 +140,6 @@ class Stage:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-    def _run_tapbond(self) -> subprocess.Popen[bytes]:
-        ready, told = os.pipe()
-        try:
-            with self._log.open("wb") as log:
-                child = self.lab.host.spawn(
-                    self._argv(told),
-                    pass_fds=(told,),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C is for the demo, which ends it in its turn
-                )
-        finally:
-            os.close(told)
-        try:
-            readable, _, _ = select.select([ready], [], [], READY_S)
-            if not readable:
-                raise TapbondError(f"tapbond run was not ready within {READY_S:g} s{self._last_words()}")
-            if not os.read(ready, 16):
-                raise TapbondError(f"tapbond run did not start{self._last_words()}")
-        finally:
-            os.close(ready)
-        return child
-
-    def _argv(self, told: int) -> list[str]:
-        tapbond = [sys.executable, "-m", "tapbond", "run", FAILOVER]
-        options = {
-            "--standby": STANDBY,
-            "--primary": PRIMARY,
-            "--isolation": self._settings.isolation,
-            "--rx": self._settings.rx,
-            "--ready-fd": str(told),
-            "--run-dir": str(self._base),
-        }
-        tied = [sys.executable, "-IS", leash.__file__, str(os.getpid())]
-        return [*tied, *tapbond, *(word for option in options.items() for word in option)]
-
-    @property
-    def _log(self) -> Path:
-        return self._base / "tapbond.log"
-
-    def _last_words(self) -> str:
-        """Return the last line that tapbond wrote, to follow a sentence."""
-        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f": {said.removeprefix('tapbond: ')}" if said else ""
 
 
 def _run_dir() -> tempfile.TemporaryDirectory[str]:

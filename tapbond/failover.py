@@ -14,11 +14,12 @@ import structlog
 
 from tapbond.announce import announcements
 from tapbond.datapath.pump import DRAIN_NS, Pump
-from tapbond.errors import NoSuchInterfaceError, TapbondError, TapError
+from tapbond.errors import NoSuchInterfaceError, TapbondError
 from tapbond.events import EventStream
 from tapbond.isolation import AUTO, Isolation, open_isolation
 from tapbond.journal import Journal
 from tapbond.links import Links
+from tapbond.master import Master
 from tapbond.membership import Membership
 from tapbond.model import (
     Detector,
@@ -38,14 +39,11 @@ from tapbond.rtnetlink import Rtnetlink
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.slave import Registrar
-from tapbond.tap import Tap
 
 log = structlog.get_logger()
 
 UPDELAY_NS = 50_000_000
 """A switch's port forwards a moment after its carrier is on; waiting costs nothing while another slave sends."""
-QUEUE_LEN = 4096
-"""Frames that wait on the TAP while the pump waits for a processor: 80 ms of 50 000 a second."""
 STATUS_SWITCHOVERS = 16
 
 
@@ -207,7 +205,7 @@ class Failover:
 
     def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
         """Take note of a link that appeared or changed."""
-        if link.ifindex == self._tap_index:
+        if link.ifindex == self._master.ifindex:
             self._members.mtu, self._members.up = link.mtu, link.up
             return
         slave = self._members.slave_of(link.ifindex)
@@ -225,7 +223,7 @@ class Failover:
 
     def addresses_changed(self, ifindex: int) -> None:
         """Announce other addresses from now on."""
-        if ifindex == self._tap_index:
+        if ifindex == self._master.ifindex:
             addresses = [address.ip for address in self._links.addresses(ifindex)]
             self._pump.set_announcements(self._registry.mac, announcements(self._registry.mac, addresses))
 
@@ -251,8 +249,10 @@ class Failover:
         """Make the TAP, then its slaves: the master comes first, as in net_failover_create()."""
         self._isolation: Isolation = await open_isolation(self._isolation_kind, self.name, self._rtnetlink)
         unwind.push_async_callback(self._isolation.close)
-        await self._open_tap(unwind)
-        self._pump = Pump(self._tap.fileno(), self._drain_ns)
+        self._master = Master(self.name, self._rtnetlink, self._tap_lost)
+        unwind.callback(self._master.close)
+        await self._master.set_up(self._registry.mac, self._mtu, self._standby_mtu())
+        self._pump = Pump(self._master.fileno(), self._drain_ns)
         unwind.push_async_callback(self._pump.close)
         self._selector = Selector(
             self.name,
@@ -261,7 +261,7 @@ class Failover:
             self._links,
             set_carrier=self._set_carrier,
             emit=self._emit,
-            failed=self._tap_failed,
+            failed=self._master.failed,
             clock=self._clock,
         )
         unwind.callback(self._selector.close)
@@ -295,22 +295,6 @@ class Failover:
                 self._members.consider(link)
         self._poll.start()
 
-    async def _open_tap(self, unwind: AsyncExitStack) -> None:
-        self._tap = Tap(self.name)
-        unwind.callback(self._tap.close)
-        if (tap := await self._rtnetlink.find(self.name)) is None:
-            raise NoSuchInterfaceError(self.name, "the TAP that was just made")
-        self._tap_index = tap.ifindex
-        mtu = self._mtu or (None if self._tap.persistent else self._standby_mtu())
-        if tap.mac != self._registry.mac:
-            await self._rtnetlink.set_mac(tap, self._registry.mac)
-        if mtu and tap.mtu != mtu:
-            await self._rtnetlink.set_mtu(tap, mtu)
-        if not self._tap.persistent:
-            await self._rtnetlink.set_queue_len(tap, QUEUE_LEN)
-        if not tap.up:
-            await self._rtnetlink.set_up(tap, True)
-
     def _find_mac(self) -> str:
         if self._mac is not None:
             return self._mac
@@ -331,20 +315,15 @@ class Failover:
         return [(role, by_name[name]) for role, name in named if name in by_name]
 
     def _tap_link(self) -> Link:
-        return self._links.by_index[self._tap_index]
+        return self._links.by_index[self._master.ifindex]
 
     def _set_carrier(self, on: bool) -> None:
-        log.info("carrier on" if on else "carrier off", failover=self.name)
-        try:
-            self._tap.set_carrier(on)
-        except OSError as error:
-            self._tap_failed(error.strerror or str(error))
-            return
+        self._master.set_carrier(on)
         if on:
             self.ready.set()
 
-    def _tap_failed(self, reason: str) -> None:
-        self.lost_because = str(TapError(f"{self.name}: the TAP has gone ({reason}): was it deleted?"))
+    def _tap_lost(self, reason: str) -> None:
+        self.lost_because = reason
         self.lost.set()
 
     def _emit(self, event: Event) -> None:

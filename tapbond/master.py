@@ -1,0 +1,81 @@
+"""The failover as a link of the host: the TAP with its MAC, its MTU, its queue and its carrier."""
+
+from collections.abc import Callable
+
+import structlog
+
+from tapbond.errors import NoSuchInterfaceError, TapError
+from tapbond.rtnetlink import Rtnetlink
+from tapbond.tap import Tap
+
+log = structlog.get_logger()
+
+QUEUE_LEN = 4096
+"""Frames that wait on the TAP while the pump waits for a processor: 80 ms of 50 000 a second."""
+
+
+class Master:
+    """The TAP of a failover, open and set up; its carrier is off at first.
+
+    Args:
+        name: of the interface.
+        rtnetlink: an open one.
+        lost: is called with the reason when the TAP has gone.
+
+    Raises:
+        RightsError, TapError: see Tap.
+    """
+
+    def __init__(self, name: str, rtnetlink: Rtnetlink, lost: Callable[[str], None]) -> None:
+        self.name = name
+        self.ifindex = 0
+        """Known after set_up()."""
+        self._rtnetlink = rtnetlink
+        self._lost = lost
+        self._tap = Tap(name)
+
+    def fileno(self) -> int:
+        """Return the descriptor that carries the frames."""
+        return self._tap.fileno()
+
+    async def set_up(self, mac: str, mtu: int | None, standby_mtu: int | None) -> None:
+        """Give the link what it needs and set it up.
+
+        Args:
+            mac: the failover's.
+            mtu: in bytes; None: a persistent TAP keeps its own, another one gets the standby's.
+            standby_mtu: the standby's, None where there is none yet.
+
+        Raises:
+            TapbondError: the kernel refused.
+        """
+        link = await self._rtnetlink.find(self.name)
+        if link is None:
+            raise NoSuchInterfaceError(self.name, "the TAP that was just made")
+        self.ifindex = link.ifindex
+        if mtu is None and not self._tap.persistent:
+            mtu = standby_mtu
+        if link.mac != mac:
+            await self._rtnetlink.set_mac(link, mac)
+        if mtu is not None and link.mtu != mtu:
+            await self._rtnetlink.set_mtu(link, mtu)
+        if not self._tap.persistent:
+            await self._rtnetlink.set_queue_len(link, QUEUE_LEN)
+        if not link.up:
+            await self._rtnetlink.set_up(link, True)
+
+    def set_carrier(self, on: bool) -> None:
+        """Switch the carrier that the host sees."""
+        log.info("carrier on" if on else "carrier off", failover=self.name)
+        try:
+            self._tap.set_carrier(on)
+        except OSError as error:
+            self.failed(error.strerror or str(error))
+
+    def failed(self, reason: str) -> None:
+        """Tell that the TAP has gone."""
+        self._lost(str(TapError(f"{self.name}: the TAP has gone ({reason}): was it deleted?")))
+
+    def close(self) -> None:
+        """Close it; the interface vanishes unless it is persistent."""
+        self._tap.close()

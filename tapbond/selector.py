@@ -191,8 +191,8 @@ class Selector:
             self.decide(Detector.PUMP, event.when_ns)
             return
         log.debug("pump: slave failed", slave=slave.name, error=errno_name(event.error))
+        self._links.read_pending()  # may lead to the switchover that the pump saw the reason of before
         self.switchovers.seen_earlier(slave.name, Detector.PUMP, event.when_ns)
-        self._links.read_pending()
         ready = self._datapath.ready(slave.link.ifindex)
         if ready is None:
             slave.gone = True

@@ -430,6 +430,22 @@ def test_a_fault_that_netlink_told_of_later_keeps_the_pumps_time(play: Callable[
     assert record.to_slave == "eth0"
 
 
+def test_a_fault_whose_news_still_waits_at_netlink_keeps_the_pumps_time(play: Callable[..., Stage]) -> None:
+    """Looking at the device takes netlink's queue in first, and that leads to the switchover."""
+
+    async def scene(stage: Stage) -> None:
+        stage.pump.fault(1, errno.ENETDOWN)
+        stage.clock.advance(MS)
+        stage.network.silent = True
+        stage.network.change("eth1", up=False, carrier=False)
+        stage.network.silent = False
+        await settle()
+
+    record = play(scene).records()[-1]
+    assert (record.detector, record.cause) == (Detector.PUMP, "set down")
+    assert record.decided_ns - record.detected_ns == MS
+
+
 def test_a_fault_on_a_slave_that_does_not_send_is_settled(play: Callable[..., Stage]) -> None:
     async def scene(stage: Stage) -> None:
         stage.pump.fault(0, errno.ENETDOWN)

@@ -149,8 +149,11 @@ void pump_fault(struct tb_pump *pump, uint32_t index, int error)
 	if (pump->suspended & PORT_BIT(index))
 		return;
 	pump->suspended |= PORT_BIT(index);
-	pump_tell(pump, TB_PORT_FAULT, index, error);
-	pump->port[index].fault_serial = pump->report.serial;
+	/* A fault that could not be told cannot be settled either: any next selection does it. */
+	if (pump_tell(pump, TB_PORT_FAULT, index, error))
+		pump->port[index].fault_serial = pump->report.serial;
+	else
+		pump->port[index].fault_serial = 0;
 	if (pump->sender == (int)index)
 		pump_switch(pump, tb_select_sender(pump->selection, pump->suspended), error);
 }

@@ -39,8 +39,10 @@ uint64_t pump_clock(void)
  * @kind: TB_ADOPTED and so on
  * @port: whom it is about, or NOBODY
  * @error: errno, or 0
+ *
+ * Return: false when there was no room for it: the control plane will not hear of it.
  */
-void pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error)
+bool pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error)
 {
 	struct tb_event event = {
 		.kind = kind,
@@ -50,8 +52,10 @@ void pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error)
 		.when_ns = pump_clock(),
 	};
 
-	if (!report_push(&pump->report, event))
-		stat_add(&pump->tap_stats.events_lost, 1);
+	if (report_push(&pump->report, event))
+		return true;
+	stat_add(&pump->tap_stats.events_lost, 1);
+	return false;
 }
 
 /**

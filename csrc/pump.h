@@ -53,7 +53,7 @@ struct tb_pump {
 
 /* pump.c */
 uint64_t pump_clock(void);
-void pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error);
+bool pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error);
 int pump_watch(struct tb_pump *pump, int operation, int fd, uint32_t events, uint32_t tag);
 
 /* forward.c */

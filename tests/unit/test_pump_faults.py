@@ -94,6 +94,21 @@ async def test_a_fault_that_is_settled_brings_the_slave_back() -> None:
         assert rig.told(PumpEventKind.SWITCHED)[-1].error == 0
 
 
+async def test_a_fault_that_could_not_be_told_is_settled_by_any_selection() -> None:
+    """Nobody reads the events, and the ring is full when the slave fails: it must not be left out for ever."""
+    async with running() as rig:
+        asyncio.get_running_loop().remove_reader(lib.tb_pump_event_fd(rig.pump._pump))
+        while not rig.tap_counters()["events_lost"]:
+            await rig.order(0, 1)
+        rig.far[0].close()
+        await send(rig.host, [frame(1)])
+        assert await receive(rig.far[1], 1) == [frame(1)]
+        rig.far[0] = revive(rig, 0)
+        await rig.order(0, 1, seen=0)
+        await send(rig.host, [frame(2)])
+        assert await receive(rig.far[0], 1) == [frame(2)]
+
+
 async def test_a_fault_that_is_not_settled_is_not_tried_again() -> None:
     async with running() as rig:
         rig.far[0].close()

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import struct
+from pathlib import Path
 
 import pytun
 
@@ -106,15 +107,25 @@ class Tap:
         raise TapError(f"{self.name}: the kernel's TAP takes no offload setting at all")
 
 
-def _open(name: str) -> pytun.TunTapDevice:
+def check_device(device: Path = Path(DEVICE)) -> None:
+    """Open the TAP's device; nothing else tells whether that is allowed.
+
+    Raises:
+        RightsError: it may not be opened, with the way out.
+        TapError: it does not exist, or does not work.
+    """
     try:
-        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except PermissionError as error:
-        raise RightsError(f"{DEVICE}: may not be opened (chmod 666 {DEVICE}, or run as root)") from error
+        raise RightsError(f"{device}: may not be opened (as root: chmod 666 {device}; or run as root)") from error
     except FileNotFoundError as error:
-        raise TapError(f"{DEVICE}: does not exist (modprobe tun; in a container: --device {DEVICE})") from error
+        raise TapError(f"{device}: does not exist (modprobe tun; in a container: --device {device})") from error
     except OSError as error:
-        raise TapError(f"{DEVICE}: {error.strerror}") from error
+        raise TapError(f"{device}: cannot be opened: {error.strerror}") from error
+
+
+def _open(name: str) -> pytun.TunTapDevice:
+    check_device()
     flags = pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR | IFF_NO_CARRIER
     try:
         return pytun.TunTapDevice(name, flags=flags)

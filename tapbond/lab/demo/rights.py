@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tapbond.errors import RightsError
-from tapbond.tap import DEVICE
+from tapbond import tap
+from tapbond.errors import RightsError, TapError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ def acquire() -> bool:
     Raises:
         RightsError: /dev/net/tun may not be opened, or user namespaces are forbidden.
     """
-    check_device(Path(DEVICE))
+    check_device(Path(tap.DEVICE))
     if capabilities() & NEEDED == NEEDED:
         return False
     try:
@@ -64,13 +64,9 @@ def check_device(device: Path) -> None:
         RightsError: it cannot be opened, with the way out.
     """
     try:
-        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
-    except PermissionError as error:
-        raise RightsError(f"{device}: may not be opened (as root: chmod 666 {device}; or run as root)") from error
-    except FileNotFoundError as error:
-        raise RightsError(f"{device}: does not exist (modprobe tun; in a container: --device {device})") from error
-    except OSError as error:
-        raise RightsError(f"{device}: cannot be opened: {error.strerror}") from error
+        tap.check_device(device)
+    except TapError as error:
+        raise RightsError(str(error)) from error
 
 
 def become_root() -> None:

@@ -69,9 +69,18 @@ class Client:
             yield msgspec.json.decode(reply.parameters, type=_Told).event
 
     def wait_end(self) -> None:
-        """Wait until the failover has closed the connection."""
-        while self._socket.recv(1 << 16):
-            pass
+        """Wait until the failover has closed the connection.
+
+        Raises:
+            ControlError: it does not end.
+        """
+        try:
+            while self._socket.recv(1 << 16):
+                pass
+        except ConnectionResetError:
+            return
+        except OSError as error:
+            raise ControlError(f"{self._failover}: does not end: {error}") from error
 
     def _send(self, request: Request) -> None:
         try:

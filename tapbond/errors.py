@@ -22,6 +22,15 @@ class RefusedError(TapbondError):
         super().__init__(f"{name}: {reason}")
 
 
+class LinkRequestError(TapbondError):
+    """The kernel refused a change of a link; ``code`` is the errno, ``reason`` its text."""
+
+    def __init__(self, what: str, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"{what}: {reason}")
+
+
 class TapError(TapbondError):
     """The TAP could not be made, or failed."""
 

@@ -5,45 +5,43 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import structlog
 
 from tapbond.announce import announcements
-from tapbond.datapath.pump import DRAIN_NS, Pump
-from tapbond.errors import NoSuchInterfaceError, TapbondError
+from tapbond.datapath.pump import Pump
+from tapbond.errors import NoSuchInterfaceError
 from tapbond.events import EventStream
-from tapbond.isolation import AUTO, Isolation, open_isolation
+from tapbond.isolation import Isolation, open_isolation
 from tapbond.journal import Journal
 from tapbond.links import Links
+from tapbond.macpolicy import POLICIES
 from tapbond.master import Master
 from tapbond.membership import Membership
 from tapbond.model import (
     Detector,
     Event,
     Link,
-    ReceiveMode,
     Role,
     SlaveRegistered,
     SlaveReleased,
     Status,
     Switchover,
 )
-from tapbond.poll import POLL_S, CarrierPoll
+from tapbond.poll import CarrierPoll
 from tapbond.recovery import clean_up
 from tapbond.registry import Registry
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
+from tapbond.settings import Settings
 from tapbond.slave import Registrar
 
 log = structlog.get_logger()
 
-UPDELAY_NS = 50_000_000
-"""A switch's port forwards a moment after its carrier is on; waiting costs nothing while another slave sends."""
 STATUS_SWITCHOVERS = 16
 
 
@@ -55,55 +53,23 @@ class Failover:
 
     Args:
         name: of the TAP.
-        standby: link that is always there; the failover takes its MAC and MTU from it. None: the first link
-            with the given ``mac``.
-        primary: link that is used whenever it is ready; it may come later. None: any other link that shows
-            up with the failover's MAC.
-        mac: ``aa:bb:cc:dd:ee:ff``; None: the standby's.
-        mtu: in bytes; None: that of a persistent TAP, else the standby's.
-        rx: whose frames are delivered.
-        isolation: ``auto``, ``bridge``, ``nft`` or ``none``.
-        drain_ns: how long the former slave still delivers unicast after a switchover.
-        updelay_ns: how long a link must have been up before it is preferred to one that is in use.
-        poll_s: interval of the carrier poll; 0: none.
-        run_dir: see RunDir.
         clock: CLOCK_MONOTONIC in ns.
+        options: the fields of tapbond.settings.Settings, or all of them as ``settings``.
+
+    Raises:
+        TapbondError: options that contradict each other.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        standby: str | None = None,
-        primary: str | None = None,
-        mac: str | None = None,
-        mtu: int | None = None,
-        rx: ReceiveMode | str = ReceiveMode.ACTIVE,
-        isolation: str = AUTO,
-        drain_ns: int = DRAIN_NS,
-        updelay_ns: int = UPDELAY_NS,
-        poll_s: float = POLL_S,
-        run_dir: Path | None = None,
-        clock: Callable[[], int] = time.monotonic_ns,
-    ) -> None:
-        if standby is None and mac is None:
-            raise TapbondError(f"{name}: needs a standby link, or the MAC to look for")
-        if standby is not None and standby == primary:
-            raise TapbondError(f"{standby}: cannot be standby and primary at once")
-        if name in (standby, primary):
-            raise TapbondError(f"{name}: cannot be the failover and its own slave")
-        self.name = name
+    def __init__(self, name: str, *, clock: Callable[[], int] = time.monotonic_ns, **options: Any) -> None:
+        settings = options.pop("settings", None) or Settings.of(name, options)
+        self.settings = settings
+        self.name = settings.name
         self.ready = asyncio.Event()
         """Set when the failover has its carrier for the first time."""
         self.lost = asyncio.Event()
         """Set when the TAP has gone, so that only destroy() is left."""
         self.lost_because = ""
-        self._standby, self._primary = standby, primary
-        self._mac, self._mtu = mac.lower() if mac else None, mtu
-        self._rx = ReceiveMode(rx)
-        self._isolation_kind = isolation
-        self._drain_ns, self._updelay_ns, self._poll_s = drain_ns, updelay_ns, poll_s
-        self._run_dir = RunDir(run_dir)
+        self._run_dir = RunDir(self.settings.run_dir)
         self._clock = clock
         self._events = EventStream()
         self._unwind = AsyncExitStack()
@@ -162,7 +128,7 @@ class Failover:
             carrier=selector.carrier,
             active=active.name if active else None,
             requested=requested.name if requested else None,
-            rx=self._rx,
+            rx=self.settings.rx,
             isolation=self._isolation.kind,
             slaves=tuple(
                 slave.status(self._pump, slave is active, self._isolation.kind, now_ns)
@@ -183,15 +149,23 @@ class Failover:
         """
         self._selector.request(None if slave is None else self._members.slave(slave))
 
-    async def add(self, link: str, role: Role | str = Role.PRIMARY) -> None:
-        """Register a link by hand.
+    async def add(self, link: str, role: Role | str = Role.PRIMARY, prio: int | None = None) -> None:
+        """Register a link by hand; ``prio`` is a backup's or a standby's, None: as configured, else 0.
 
         Raises:
             NoSuchInterfaceError, RefusedError, BusyError: it cannot be a slave; it was left as it was.
         """
         ifindex = self._links.by_name(link).ifindex
         self._members.welcome(ifindex)
-        await self._members.register(ifindex, Role(role))
+        await self._members.register(ifindex, Role(role), prio)
+
+    def rank(self, slave: str, *, prio: int | None = None, sticky: bool | None = None) -> None:
+        """Give a slave another ``prio``, or make it sticky or not; None: as it is.
+
+        Raises:
+            NoSuchSlaveError: it is not a slave.
+        """
+        self._selector.rank(self._members.slave(slave), prio=prio, sticky=sticky)
 
     async def remove(self, slave: str) -> None:
         """Give a slave back as it was found; it is not taken again on its own.
@@ -241,28 +215,37 @@ class Failover:
         await self._links.open()
         self._journal = Journal(self._run_dir.journal(self.name))
         await clean_up(self.name, self._rtnetlink, self._links, self._journal)
-        self._registry = Registry(self.name, self._find_mac(), self._standby, self._primary)
+        self._registry = Registry(
+            self.name,
+            self._find_mac(),
+            self.settings.standby,
+            self.settings.primary,
+            backups=self.settings.backups,
+            slots=self.settings.slots,
+            mac_policy=POLICIES[self.settings.mac_policy],
+        )
         for role, link in self._named_links():
             self._registry.check(link, role, self._links.by_index)
 
     async def _open_failover(self, unwind: AsyncExitStack) -> None:
         """Make the TAP, then its slaves: the master comes first, as in net_failover_create()."""
-        self._isolation: Isolation = await open_isolation(self._isolation_kind, self.name, self._rtnetlink)
+        self._isolation: Isolation = await open_isolation(self.settings.isolation, self.name, self._rtnetlink)
         unwind.push_async_callback(self._isolation.close)
         self._master = Master(self.name, self._rtnetlink, self._tap_lost)
         unwind.callback(self._master.close)
-        await self._master.set_up(self._registry.mac, self._mtu, self._standby_mtu())
-        self._pump = Pump(self._master.fileno(), self._drain_ns)
+        await self._master.set_up(self._registry.mac, self.settings.mtu, self._standby_mtu())
+        self._pump = Pump(self._master.fileno(), self.settings.drain_ns)
         unwind.push_async_callback(self._pump.close)
         self._selector = Selector(
             self.name,
-            self._rx,
+            self.settings.rx,
             self._pump,
             self._links,
             set_carrier=self._set_carrier,
             emit=self._emit,
             failed=self._master.failed,
             clock=self._clock,
+            reselect=self.settings.reselect,
         )
         unwind.callback(self._selector.close)
         self._members = Membership(
@@ -271,14 +254,13 @@ class Failover:
             self._selector,
             self._links,
             self._run_dir,
+            settings=self.settings,
             isolation=self._isolation.kind,
-            drain_s=self._drain_ns / 1e9,
-            updelay_ns=self._updelay_ns,
             emit=self._emit,
             clock=self._clock,
         )
         unwind.push_async_callback(self._members.close)
-        self._poll = CarrierPoll(self._selector.slaves, self._links, self._pump, self._clock, self._poll_s)
+        self._poll = CarrierPoll(self._selector.slaves, self._links, self._pump, self._clock, self.settings.poll_s)
         unwind.callback(self._poll.stop)
         self._pump.start(self._selector)
         self._links.listen(self)
@@ -296,13 +278,14 @@ class Failover:
         self._poll.start()
 
     def _find_mac(self) -> str:
-        if self._mac is not None:
-            return self._mac
+        if self.settings.mac is not None:
+            return self.settings.mac.lower()
+        standby = self.settings.standby or ""
         try:
-            return self._links.by_name(self._standby or "").mac
+            return self._links.by_name(standby).mac
         except NoSuchInterfaceError as error:
             raise NoSuchInterfaceError(
-                self._standby or "", "the standby gives the failover its MAC; --mac starts without it"
+                standby, "the standby gives the failover its MAC; --mac starts without it"
             ) from error
 
     def _standby_mtu(self) -> int | None:
@@ -310,7 +293,11 @@ class Failover:
 
     def _named_links(self) -> list[tuple[Role, Link]]:
         """Return the named links that are there, the standby first."""
-        named = ((Role.STANDBY, self._standby), (Role.PRIMARY, self._primary))
+        named = (
+            (Role.STANDBY, self.settings.standby),
+            (Role.PRIMARY, self.settings.primary),
+            *((Role.BACKUP, backup.link) for backup in self.settings.backups),
+        )
         by_name = {link.name: link for link in self._links.by_index.values()}
         return [(role, by_name[name]) for role, name in named if name in by_name]
 

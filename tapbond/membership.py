@@ -5,13 +5,15 @@ from collections.abc import Callable, Coroutine
 
 import structlog
 
+from tapbond.delays import LinkDelays
 from tapbond.errors import NoSuchInterfaceError, NoSuchSlaveError, RefusedError, TapbondError
 from tapbond.links import Links
 from tapbond.model import Detector, Event, Link, Role, SlaveRefused, SlaveRegistered, SlaveReleased
 from tapbond.policy import RANK
 from tapbond.registry import Registry
-from tapbond.rundir import RunDir
+from tapbond.rundir import Lock, RunDir
 from tapbond.selector import Selector
+from tapbond.settings import Settings
 from tapbond.slave import UNPLUGGED, Registrar, Slave
 
 log = structlog.get_logger()
@@ -29,9 +31,8 @@ class Membership:
         selector: is told of every slave.
         links: all links.
         run_dir: where links are locked.
+        settings: the failover's.
         isolation: name of the isolation in use, for the events.
-        drain_s: how long a slave that is removed by hand is still listened to.
-        updelay_ns: see Slave.
         emit: takes the events.
         clock: CLOCK_MONOTONIC in ns.
     """
@@ -44,9 +45,8 @@ class Membership:
         links: Links,
         run_dir: RunDir,
         *,
+        settings: Settings,
         isolation: str,
-        drain_s: float,
-        updelay_ns: int,
         emit: Callable[[Event], None],
         clock: Callable[[], int],
     ) -> None:
@@ -59,9 +59,8 @@ class Membership:
         self._selector = selector
         self._links = links
         self._run_dir = run_dir
+        self._settings = settings
         self._isolation = isolation
-        self._drain_s = drain_s
-        self._updelay_ns = updelay_ns
         self._emit = emit
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
@@ -69,6 +68,7 @@ class Membership:
         self._refused: dict[int, tuple[str, str, int, bool]] = {}
         self._removed: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._primary_known = False
         self._closing = False
 
     def slave(self, name: str) -> Slave:
@@ -105,13 +105,13 @@ class Membership:
         slave = self.slave_of(ifindex)
         if slave is None:
             return
-        slave.gone = True
-        self._registry.taken.pop(slave.role, None)
+        slave.vanish()
+        self._registry.free(ifindex)
         self._selector.remove(slave, Detector.NETLINK, when_ns, UNPLUGGED)
         self._background(self._release(slave, UNPLUGGED))
 
-    async def register(self, ifindex: int, role: Role) -> None:
-        """Register a link that is there.
+    async def register(self, ifindex: int, role: Role, prio: int | None = None) -> None:
+        """Register a link that is there; ``prio`` None: the one it was named with, else 0.
 
         Raises:
             RefusedError, BusyError: it cannot be a slave; it was left as it was.
@@ -122,7 +122,7 @@ class Membership:
             async with self._one_at_a_time:
                 link = self._links.by_index[ifindex]
                 self._registry.check(link, role, self._links.by_index)
-                await self._enslave(link, role)
+                await self._enslave(link, role, prio)
         finally:
             self._under_way.discard(ifindex)
 
@@ -132,7 +132,7 @@ class Membership:
         async with self._one_at_a_time:
             if slave not in self._selector.slaves:
                 return
-            self._registry.taken.pop(slave.role, None)
+            self._registry.free(slave.link.ifindex)
             self._selector.remove(slave, Detector.CONTROL, self._clock(), reason)
             # A task of its own: who asked for it may go away, the link is given back all the same.
             releasing = self._background(self._drain_and_release(slave, reason))
@@ -147,7 +147,7 @@ class Membership:
         self._closing = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_DEADLINE_S)
-        for slave in sorted(self._selector.retire(), key=lambda slave: RANK[slave.role]):
+        for slave in sorted(self._selector.retire(), key=lambda slave: (RANK[slave.role], slave.port)):
             await self._release(slave, "failover destroyed")
 
     async def _register_found(self, ifindex: int) -> None:
@@ -164,15 +164,16 @@ class Membership:
         finally:
             self._under_way.discard(ifindex)
 
-    async def _enslave(self, link: Link, role: Role) -> None:
+    async def _enslave(self, link: Link, role: Role, prio: int | None) -> None:
         lock = self._run_dir.lock_link(link.ifindex, link.name, self._registry.failover)
-        slave = Slave(link, role, lock, self._updelay_ns)
+        slave = self._new_slave(link, role, lock, prio)
         await self._registrar.register(slave, self.mtu, self.up, self._links.addresses(link.ifindex))
         current = self._links.by_index.get(link.ifindex)
         if current is None:
             await self._registrar.release(slave)
             return
-        self._registry.taken[role] = current
+        self._registry.take(role, current)
+        self._primary_known |= role is Role.PRIMARY
         self._refused.pop(link.ifindex, None)
         self._selector.add(slave, current, self._clock())
         log.info("failover slave registered", role=role, slave=slave.name, failover=self._registry.failover)
@@ -186,9 +187,21 @@ class Membership:
             )
         )
 
+    def _new_slave(self, link: Link, role: Role, lock: Lock, prio: int | None) -> Slave:
+        settings = self._settings
+        return Slave(
+            link,
+            role,
+            lock,
+            LinkDelays(settings.updelay_ns, settings.downdelay_ns, settings.hold_down_ns),
+            prio=self._registry.backups.get(link.name, 0) if prio is None else prio,
+            sticky=link.name in settings.sticky,
+            forced=role is Role.PRIMARY and not self._primary_known,
+        )
+
     async def _drain_and_release(self, slave: Slave, reason: str) -> None:
         async with self._one_at_a_time:
-            await asyncio.sleep(self._drain_s)
+            await asyncio.sleep(self._settings.drain_ns / 1e9)
         await self._release(slave, reason)
 
     async def _release(self, slave: Slave, reason: str) -> None:

@@ -12,6 +12,8 @@ class Role(StrEnum):
 
     PRIMARY = "primary"
     STANDBY = "standby"
+    BACKUP = "backup"
+    """One of any number beside those two, chosen by its ``prio``."""
 
 
 class ReceiveMode(StrEnum):
@@ -25,12 +27,43 @@ class ReceiveMode(StrEnum):
     """Every slave's. A frame that a switch floods to two slaves arrives twice."""
 
 
+class Reselect(StrEnum):
+    """When a better slave that is ready takes over from one in use (bonding.rst, primary_reselect)."""
+
+    ALWAYS = "always"
+    BETTER = "better"
+    """Only if its link is faster, or as fast and full duplex where the other is not."""
+    FAILURE = "failure"
+    """Only when the one in use fails."""
+
+
+class Slots(StrEnum):
+    """How many slaves a failover takes."""
+
+    ANY = "any"
+    """A primary, a standby and any number of backups that were named."""
+    KERNEL = "kernel"
+    """net_failover's two: a primary and a standby."""
+
+
+class MacPolicyName(StrEnum):
+    """Whose MAC is whose (tapbond.macpolicy)."""
+
+    SAME = "same"
+    """net_failover's rule: only links that have the failover's MAC."""
+    SET = "set"
+    """Each slave gets the failover's MAC, and its own back when it is released (bonding: fail_over_mac=none)."""
+    FOLLOW = "follow"
+    """The failover takes the active slave's MAC (bonding: fail_over_mac=active)."""
+
+
 class Detector(StrEnum):
     """Who saw first what led to a switchover."""
 
     NETLINK = "netlink"
     POLL = "poll"
     PUMP = "pump"
+    PROBE = "probe"
     CONTROL = "control"
 
 
@@ -61,21 +94,34 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlaveFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the policy knows of one slave."""
+    """All that the policy knows of one slave. Times are CLOCK_MONOTONIC in ns."""
 
     port: int
     """Its place in the pump."""
     role: Role
     up: bool
     carrier: bool
+    prio: int = 0
+    """The highest goes first, after the primary (bonding.rst, prio)."""
+    sticky: bool = False
+    """Once active it stays so while it is ready, whatever comes (teamd.conf(5), sticky)."""
+    forced: bool = False
+    """A primary that was just registered for the first time: it is taken whatever ``reselect`` says."""
+    speed: int = 0
+    """Of its link in Mbit/s; 0: unknown."""
+    full_duplex: bool = False
+    answered: bool = True
+    """False: probes over its path go unanswered though its link is fine."""
+    tolerated_until_ns: int = 0
+    """Its link was lost a moment ago (downdelay): until this time it still counts as ready."""
     settled_ns: int = 0
-    """Its link came up a moment ago: until this time (CLOCK_MONOTONIC) others are preferred."""
+    """Its link came up a moment ago (updelay): until this time others are preferred."""
     held_until_ns: int = 0
-    """Not to be used before this time (CLOCK_MONOTONIC): sends failed though the link says it is fine."""
+    """Not to be used before this time: sends failed though the link says it is fine."""
 
     def ready(self, now_ns: int) -> bool:
-        """Return netif_running() && netif_carrier_ok(), and not held."""
-        return self.up and self.carrier and now_ns >= self.held_until_ns
+        """Return netif_running() && netif_carrier_ok(), or lost less than the downdelay ago; and not held."""
+        return ((self.up and self.carrier) or now_ns < self.tolerated_until_ns) and now_ns >= self.held_until_ns
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,12 +237,21 @@ class SlaveStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     role: Role
+    prio: int = 0
+    sticky: bool = False
     ifindex: int
     mac: str
     mtu: int
     up: bool
     carrier: bool
     ready: bool
+    answered: bool = True
+    """False: probes over its path go unanswered."""
+    speed: int = 0
+    """In Mbit/s; 0: unknown."""
+    full_duplex: bool = False
+    link_failures: int = 0
+    """How often its link was lost since it was registered."""
     active: bool
     isolation: str
     counters: Counters

@@ -6,7 +6,9 @@ Pure: it is told what links there are and answers; it touches none.
 from collections.abc import Mapping
 
 from tapbond.errors import RefusedError
-from tapbond.model import Link, Role
+from tapbond.macpolicy import POLICIES, MacPolicy
+from tapbond.model import Link, MacPolicyName, Role, Slots
+from tapbond.settings import Backup
 
 STACKED_KINDS = frozenset(
     (
@@ -22,21 +24,52 @@ class Registry:
 
     Args:
         failover: its name, for messages.
-        mac: the MAC that a slave must have.
+        mac: the failover's MAC.
         standby: name of the standby, None: the first link found with the MAC.
         primary: name of the primary, None: any other link found with the MAC.
+        backups: slaves beside those two.
+        slots: whether there may be any.
+        mac_policy: what a slave's MAC must be.
     """
 
-    def __init__(self, failover: str, mac: str, standby: str | None, primary: str | None) -> None:
+    def __init__(
+        self,
+        failover: str,
+        mac: str,
+        standby: str | None,
+        primary: str | None,
+        *,
+        backups: tuple[Backup, ...] = (),
+        slots: Slots = Slots.ANY,
+        mac_policy: MacPolicy = POLICIES[MacPolicyName.SAME],
+    ) -> None:
         self.failover = failover
         self.mac = mac
-        self.named = {Role.STANDBY: standby, Role.PRIMARY: primary}
-        self.taken: dict[Role, Link] = {}
-        """Who is in each slot."""
+        self.named: dict[Role, str | None] = {Role.STANDBY: standby, Role.PRIMARY: primary}
+        self.backups = {backup.link: backup.prio for backup in backups}
+        """``prio`` of each by name."""
+        self._slots = slots
+        self._mac_policy = mac_policy
+        self.taken: dict[int, tuple[Role, Link]] = {}
+        """Who is a slave, by ifindex."""
+
+    def take(self, role: Role, link: Link) -> None:
+        """Note that a link is a slave now."""
+        self.taken[link.ifindex] = role, link
+
+    def free(self, ifindex: int) -> None:
+        """Note that a link is no slave any more; again is harmless."""
+        self.taken.pop(ifindex, None)
 
     def holds(self, ifindex: int) -> Role | None:
         """Return the role of a registered link, else None."""
-        return next((role for role, link in self.taken.items() if link.ifindex == ifindex), None)
+        return self.taken[ifindex][0] if ifindex in self.taken else None
+
+    def occupant(self, role: Role) -> Link | None:
+        """Return who is in a slot; a backup has none, there is room for all."""
+        if role is Role.BACKUP:
+            return None
+        return next((link for taken, link in self.taken.values() if taken is role), None)
 
     def wanted_role(self, link: Link) -> Role | None:
         """Return the role that this link is meant for, None when it is none of ours.
@@ -47,11 +80,12 @@ class Registry:
         for role, name in self.named.items():
             if name == link.name:
                 return role
+        if link.name in self.backups:
+            return Role.BACKUP
         if not self.has_mac(link) or link.kind in STACKED_KINDS:
             return None
-        if self.named[Role.STANDBY] is None and Role.STANDBY not in self.taken:
-            return Role.STANDBY
-        if Role.PRIMARY in self.taken and Role.STANDBY not in self.taken:
+        standby, primary = self.occupant(Role.STANDBY), self.occupant(Role.PRIMARY)
+        if standby is None and (self.named[Role.STANDBY] is None or primary is not None):
             return Role.STANDBY
         return Role.PRIMARY
 
@@ -72,10 +106,15 @@ class Registry:
         """
         if not link.ethernet:
             raise RefusedError(link.name, "not an Ethernet link")
-        occupant = self.taken.get(role)
-        if occupant is not None:
+        if role is Role.BACKUP and self._slots is Slots.KERNEL:
+            raise RefusedError(link.name, f"{self.failover} has two slots only (--slots kernel): no backups")
+        occupant = self.occupant(role)
+        if occupant is not None and occupant.ifindex != link.ifindex:
+            way_out = f" (tapbond add {self.failover} {link.name} --prio N takes it as a backup)"
             raise RefusedError(
-                link.name, f"attempting to register as {role} when {occupant.name} is already present"
+                link.name,
+                f"attempting to register as {role} when {occupant.name} is already present"
+                + (way_out if self._slots is Slots.ANY else ""),
             )
         if (other := self.holds(link.ifindex)) is not None:
             raise RefusedError(link.name, f"already the {other} of {self.failover}")
@@ -83,9 +122,5 @@ class Registry:
             master = links.get(link.master)
             name = master.name if master else f"ifindex {link.master}"
             raise RefusedError(link.name, f"already a port of {name} (free it: ip link set {link.name} nomaster)")
-        if link.mac != self.mac:
-            raise RefusedError(
-                link.name,
-                f"its MAC {link.mac} is not {self.failover}'s {self.mac}"
-                f" (ip link set {link.name} address {self.mac})",
-            )
+        if reason := self._mac_policy.refusal(self.failover, link, self.mac):
+            raise RefusedError(link.name, reason)

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from tapbond.errors import NoSuchInterfaceError, RightsError, TapbondError
+from tapbond.errors import LinkRequestError, NoSuchInterfaceError, RightsError
 from tapbond.model import Link
 
 T = TypeVar("T")
@@ -24,14 +24,6 @@ ARPHRD_ETHER = 1
 IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000
 ADDR_GEN_MODE_NONE = 1
-
-
-class LinkRequestError(TapbondError):
-    """The kernel refused a change of a link; ``code`` is the errno."""
-
-    def __init__(self, what: str, error: NetlinkError) -> None:
-        self.code = error.code
-        super().__init__(f"{what}: {error.args[1] if len(error.args) > 1 else error}")
 
 
 def link_from_message(message: Any) -> Link:
@@ -116,7 +108,9 @@ class Rtnetlink:
                     f"{what}: not permitted (needs CAP_NET_ADMIN: be root, or root of a user namespace:"
                     " unshare -Urn)"
                 ) from error
-            raise LinkRequestError(what, error) from error
+            raise LinkRequestError(
+                what, error.code, str(error.args[1] if len(error.args) > 1 else error)
+            ) from error
 
     async def links(self) -> list[Link]:
         """Return all links."""

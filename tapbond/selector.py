@@ -8,7 +8,7 @@ import structlog
 from tapbond.datapath import DataPath, PumpEvent, PumpEventKind
 from tapbond.errors import NoSuchSlaveError
 from tapbond.links import Links
-from tapbond.model import CarrierChanged, Decision, Detector, Event, Link, ReceiveMode, errno_name
+from tapbond.model import CarrierChanged, Decision, Detector, Event, Link, ReceiveMode, Reselect, errno_name
 from tapbond.policy import decide
 from tapbond.slave import LINK_LOST, UNPLUGGED, Slave
 from tapbond.switchover import SwitchoverLog
@@ -31,6 +31,7 @@ class Selector:
         emit: takes the events.
         failed: is called when the TAP is gone for good.
         clock: CLOCK_MONOTONIC in ns.
+        reselect: when a better slave takes over from one in use.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Selector:
         emit: Callable[[Event], None],
         failed: Callable[[str], None],
         clock: Callable[[], int],
+        reselect: Reselect = Reselect.ALWAYS,
     ) -> None:
         self.slaves: list[Slave] = []
         self.carrier = False
@@ -51,6 +53,7 @@ class Selector:
         self.switchovers = SwitchoverLog(name, datapath.total, emit)
         self._name = name
         self._rx = rx
+        self._reselect = reselect
         self._datapath = datapath
         self._links = links
         self._set_carrier = set_carrier
@@ -78,7 +81,7 @@ class Selector:
         """Begin to decide: once for all the slaves that were there from the beginning."""
         self._started = True
         for slave in self.slaves:
-            slave.settle()
+            slave.delays.settle()
         self.decide(Detector.CONTROL, self._clock())
 
     def add(self, slave: Slave, link: Link, when_ns: int) -> None:
@@ -91,6 +94,14 @@ class Selector:
         slave.update(link, when_ns, detector)
         self._datapath.send_direct(slave.port, link.qdisc == NOQUEUE)
         self.decide(detector, when_ns)
+
+    def rank(self, slave: Slave, *, prio: int | None = None, sticky: bool | None = None) -> None:
+        """Give a slave another rank, and decide by it; None: as it is."""
+        if prio is not None:
+            slave.prio = prio
+        if sticky is not None:
+            slave.sticky = sticky
+        self.decide(Detector.CONTROL, self._clock(), "rank changed")
 
     def remove(self, slave: Slave, detector: Detector, when_ns: int, cause: str) -> None:
         """Take a slave out of the choice; its port may be detached then."""
@@ -131,7 +142,14 @@ class Selector:
         now_ns = self._clock()
         before, former = self.decision, self._at(self.decision.active) or self._former()
         requested = self._requested.port if self._requested in self.slaves else None
-        decision = decide(self._rx, [slave.facts() for slave in self.slaves], now_ns, requested)
+        decision = decide(
+            self._rx,
+            [slave.facts() for slave in self.slaves],
+            now_ns,
+            requested,
+            active=before.active,
+            reselect=self._reselect,
+        )
         if decision.requested is None:
             self._requested = None
         self._wake("hold", decision.wake_ns, self._time_is_up)
@@ -142,6 +160,8 @@ class Selector:
         self._generation = self._datapath.apply(decision, self._seen_serial)
         active = self._at(decision.active)
         self._follow_carrier()
+        if active is not None:
+            active.forced = False
         if active is not None and active.name != self.switchovers.active:
             self._datapath.announce(active.port)
         self.switchovers.switched(
@@ -179,7 +199,7 @@ class Selector:
         self.switchovers.close()
 
     def _time_is_up(self) -> None:
-        """A hold or an updelay has ended: what leads to a switch now was seen when the link came up."""
+        """A hold or a delay has ended: what leads to a switch now was seen when the link came up."""
         ready = [slave.came_up for slave in self.slaves if slave.came_up]
         detector, when_ns = max(ready, key=lambda seen: seen[1], default=(Detector.CONTROL, self._clock()))
         self.decide(detector, when_ns)
@@ -195,7 +215,7 @@ class Selector:
         self.switchovers.seen_earlier(slave.name, Detector.PUMP, event.when_ns)
         ready = self._datapath.ready(slave.link.ifindex)
         if ready is None:
-            slave.gone = True
+            slave.vanish()
         elif not ready:
             self._links.correct(slave.link, ready, event.when_ns, Detector.PUMP)
         else:

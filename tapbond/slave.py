@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection
 import structlog
 
 from tapbond.datapath import DataPath
+from tapbond.delays import LinkDelays
 from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import Isolation
 from tapbond.journal import Journal, Original, undo
@@ -24,6 +25,8 @@ CARRIER_LOST = "carrier lost"
 LINK_LOST = (SET_DOWN, CARRIER_LOST)
 """What an unplugged link is said to be before it is said to be gone."""
 
+PROBES_LOST = "probes unanswered"
+
 HOLD_FIRST_NS = 100_000_000
 HOLD_MAX_NS = 10_000_000_000
 HOLD_MEMORY_NS = 60_000_000_000
@@ -37,19 +40,39 @@ class Slave:
         link: as rtnetlink tells it.
         role: its slot.
         lock: that keeps other failovers off the link.
-        updelay_ns: how long its link must have been up before it is preferred to one that is in use.
+        delays: its own.
+        prio: of a backup or a standby, the highest goes first.
+        sticky: whether it stays active once it is.
+        forced: it is a primary that is registered for the first time.
     """
 
-    def __init__(self, link: Link, role: Role, lock: Lock, updelay_ns: int = 0) -> None:
+    def __init__(
+        self,
+        link: Link,
+        role: Role,
+        lock: Lock,
+        delays: LinkDelays | None = None,
+        *,
+        prio: int = 0,
+        sticky: bool = False,
+        forced: bool = False,
+    ) -> None:
         self.link = link
         self.role = role
+        self.prio = prio
+        self.sticky = sticky
+        self.forced = forced
         self.port = -1
         self.gone = False
+        self.answered = True
+        """Whether probes over its path are answered; True where there are none."""
+        self.speed = 0
+        """In Mbit/s; 0: unknown."""
+        self.full_duplex = False
         self.came_up: tuple[Detector, int] | None = None
         """Who saw its link come up, and when (CLOCK_MONOTONIC in ns)."""
+        self.delays = delays or LinkDelays()
         self._lock = lock
-        self._updelay_ns = updelay_ns
-        self._settled_ns = 0
         self._held_until_ns = 0
         self._hold_ns = 0
         self._last_fault_ns = -HOLD_MEMORY_NS
@@ -59,27 +82,43 @@ class Slave:
         """Its name, as of now."""
         return self.link.name
 
+    @property
+    def linked(self) -> bool:
+        """Whether its link is up with a carrier."""
+        return self.link.up and self.link.carrier and not self.gone
+
     def facts(self) -> SlaveFacts:
         """Return what the policy needs to know."""
         return SlaveFacts(
             port=self.port,
             role=self.role,
+            prio=self.prio,
+            sticky=self.sticky,
+            forced=self.forced,
             up=self.link.up and not self.gone,
             carrier=self.link.carrier and not self.gone,
-            settled_ns=self._settled_ns,
+            speed=self.speed,
+            full_duplex=self.full_duplex,
+            answered=self.answered,
+            tolerated_until_ns=self.delays.tolerated_until_ns,
+            settled_ns=self.delays.settled_ns,
             held_until_ns=self._held_until_ns,
         )
 
     def update(self, link: Link, when_ns: int, detector: Detector) -> None:
         """Take note of how its link is now, and who saw it when."""
-        if link.up and link.carrier and not (self.link.up and self.link.carrier):
+        was, now = self.link.up and self.link.carrier, link.up and link.carrier
+        if now and not was:
             self.came_up = detector, when_ns
-            self._settled_ns = when_ns + self._updelay_ns
+            self.delays.came_up(when_ns)
+        elif was and not now:
+            self.delays.lost(when_ns)
         self.link = link
 
-    def settle(self) -> None:
-        """Forget the updelay: at the start nothing is in use that could be preferred to it."""
-        self._settled_ns = 0
+    def vanish(self) -> None:
+        """Take note that its link has gone for good."""
+        self.gone = True
+        self.delays.give_up()
 
     def failed(self, when_ns: int, now_ns: int) -> None:
         """Note that sending failed at ``when_ns`` though the link says that it is up with a carrier.
@@ -100,26 +139,34 @@ class Slave:
         log.warning("slave fails to send though its link is up", slave=self.name, held_s=self._hold_ns / 1e9)
 
     def why_not_ready(self, now_ns: int) -> str:
-        """Return in a few words why it is not ready; empty when it is."""
+        """Return in a few words why it is not ready, or not to be trusted; empty when all is well."""
         if self.gone:
             return UNPLUGGED
         if not self.link.up:
             return SET_DOWN
         if not self.link.carrier:
             return CARRIER_LOST
-        return "send errors" if now_ns < self._held_until_ns else ""
+        if now_ns < self._held_until_ns:
+            return "send errors"
+        return "" if self.answered else PROBES_LOST
 
     def status(self, datapath: DataPath, active: bool, isolation: str, now_ns: int) -> SlaveStatus:
         """Return what ``tapbond status`` shows of it."""
         return SlaveStatus(
             name=self.name,
             role=self.role,
+            prio=self.prio,
+            sticky=self.sticky,
             ifindex=self.link.ifindex,
             mac=self.link.mac,
             mtu=self.link.mtu,
             up=self.link.up,
             carrier=self.link.carrier,
             ready=self.facts().ready(now_ns),
+            answered=self.answered,
+            speed=self.speed,
+            full_duplex=self.full_duplex,
+            link_failures=self.delays.losses,
             active=active,
             isolation=isolation,
             counters=datapath.counters(self.port),

@@ -59,7 +59,7 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 def command(
     *, json_file: Path | None, plot_file: Path | None, rate: int, seconds: float, isolation: str, rx: str
 ) -> None:
-    r"""See a failover at work, in a network of namespaces that is gone afterwards.
+    """See a failover at work, in a network of namespaces that is gone afterwards.
 
     \b
     Carries a TCP stream and numbered UDP through tapbond run while its primary
@@ -67,7 +67,7 @@ def command(
     Nothing of this machine is touched, and root is not needed where user
     namespaces and /dev/net/tun may be used. The exit status is 1 when TCP died,
     a frame arrived twice, or a planned switch lost one.
-    """
+    """  # noqa: D301  (click's mark for lines that stay as they are)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:

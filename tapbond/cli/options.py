@@ -8,6 +8,9 @@ from tapbond.errors import ControlError
 from tapbond.rundir import RunDir
 from tapbond.service.client import Client
 
+PRIO = click.IntRange(-(1 << 31), (1 << 31) - 1)
+"""That of bonding: a signed 32-bit number."""
+
 run_dir_option = click.option(
     "--run-dir",
     type=click.Path(path_type=Path, file_okay=False),

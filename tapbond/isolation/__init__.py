@@ -14,10 +14,9 @@ from tapbond.isolation.nft import NftIsolation
 from tapbond.isolation.none import NoIsolation
 from tapbond.model import Link
 from tapbond.rtnetlink import Rtnetlink
+from tapbond.settings import AUTO
 
 log = structlog.get_logger()
-
-AUTO = "auto"
 
 
 class Isolation(Protocol):

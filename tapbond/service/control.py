@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -31,6 +32,7 @@ CLIENTS_MAX = 32
 SEND_DEADLINE_S = 5.0
 UCRED = struct.Struct("iII")
 
+T = TypeVar("T")
 Parameters = dict[str, object]
 
 
@@ -54,6 +56,7 @@ class ControlServer:
             "Switch": self._switch,
             "AddSlave": self._add_slave,
             "RemoveSlave": self._remove_slave,
+            "Rank": self._rank,
             "Destroy": self._destroy,
         }
 
@@ -123,7 +126,13 @@ class ControlServer:
         return {}
 
     async def _add_slave(self, parameters: Parameters) -> object:
-        await self._failover.add(_string(parameters, "link"), str(parameters.get("role") or "primary"))
+        role, prio = str(parameters.get("role") or "primary"), _optional(parameters, "prio", int)
+        await self._failover.add(_string(parameters, "link"), role, prio)
+        return {}
+
+    async def _rank(self, parameters: Parameters) -> object:
+        prio, sticky = _optional(parameters, "prio", int), _optional(parameters, "sticky", bool)
+        self._failover.rank(_string(parameters, "slave"), prio=prio, sticky=sticky)
         return {}
 
     async def _remove_slave(self, parameters: Parameters) -> object:
@@ -148,6 +157,13 @@ def _string(parameters: Parameters, name: str) -> str:
     value = parameters.get(name)
     if not isinstance(value, str):
         raise TypeError(f"{name}: a string is wanted")
+    return value
+
+
+def _optional(parameters: Parameters, name: str, kind: type[T]) -> T | None:
+    value = parameters.get(name)
+    if value is not None and type(value) is not kind:
+        raise TypeError(f"{name}: {kind.__name__} or null is wanted")
     return value
 
 

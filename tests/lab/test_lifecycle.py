@@ -113,7 +113,7 @@ def test_two_that_want_the_same_link(lab: Lab, start: Start, tmp_path: Path, iso
             ("--standby", "eth0", "--mac", "02:00:00:00:00:99"),
             (
                 "eth0: its MAC 02:00:00:00:00:53 is not tb0's 02:00:00:00:00:99"
-                " (ip link set eth0 address 02:00:00:00:00:99)"
+                " (ip link set eth0 address 02:00:00:00:00:99; or --mac-policy set)"
             ),
         ),
     ],

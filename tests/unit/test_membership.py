@@ -14,6 +14,7 @@ from tapbond.model import Detector, Event, Link, ReceiveMode, Role, SlaveRefused
 from tapbond.registry import Registry
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
+from tapbond.settings import Settings
 from tapbond.slave import Registrar
 from tapbond.testing import FakeNetwork, FakePump, VirtualClock, run
 
@@ -52,9 +53,8 @@ class Stage:
             self.selector,
             self.links,
             self.run_dir,
+            settings=Settings(name="tb0", standby="eth0", drain_ns=round(DRAIN_S * 1e9), updelay_ns=0),
             isolation="bridge",
-            drain_s=DRAIN_S,
-            updelay_ns=0,
             emit=self.events.append,
             clock=self.clock,
         )
@@ -225,7 +225,10 @@ def test_a_taken_slot_is_refused_and_the_link_left_as_it_was(play: Callable[[Sce
 
     (refused,) = play(scene).told(SlaveRefused)
     assert refused.link == "eth2"
-    assert refused.reason == "attempting to register as primary when eth1 is already present"
+    assert refused.reason == (
+        "attempting to register as primary when eth1 is already present"
+        " (tapbond add tb0 eth2 --prio N takes it as a backup)"
+    )
 
 
 def test_a_link_of_another_failover_is_refused(play: Callable[[Scene], Stage]) -> None:

@@ -79,7 +79,7 @@ def test_the_primary_wins_whenever_it_is_ready_and_settled_unless_another_is_req
     elif primaries:
         assert decision.active in primaries
     followers = [settled.get(port) for port in decision.order if port != decision.requested]
-    assert followers == sorted(followers, key=[Role.PRIMARY, Role.STANDBY, None].index)
+    assert followers == sorted(followers, key=[Role.PRIMARY, Role.STANDBY, Role.BACKUP, None].index)
 
 
 @given(modes, slaves, ports)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapbond.errors import RefusedError
-from tapbond.model import Link, Role
+from tapbond.model import Link, Role, Slots
 from tapbond.registry import STACKED_KINDS, Registry
 
 MAC = "52:54:00:00:00:01"
@@ -20,8 +20,8 @@ def link(name: str, ifindex: int = 2, **properties: object) -> Link:
     return Link(**({"name": name, "ifindex": ifindex, "mac": MAC} | properties))
 
 
-def registry(standby: str | None = None, primary: str | None = None) -> Registry:
-    return Registry("tb0", MAC, standby, primary)
+def registry(standby: str | None = None, primary: str | None = None, slots: Slots = Slots.ANY) -> Registry:
+    return Registry("tb0", MAC, standby, primary, slots=slots)
 
 
 def refusal(slots: Registry, candidate: Link, role: Role, *others: Link) -> str:
@@ -58,20 +58,22 @@ def test_another_mac_is_none_of_ours() -> None:
 def test_without_names_the_first_link_is_the_standby_and_the_next_the_primary() -> None:
     slots = registry()
     assert slots.wanted_role(link("a")) is Role.STANDBY
-    slots.taken[Role.STANDBY] = link("a", 2)
+    slots.take(Role.STANDBY, link("a", 2))
     assert slots.wanted_role(link("b", 3)) is Role.PRIMARY
-    slots.taken[Role.PRIMARY] = link("b", 3)
+    slots.take(Role.PRIMARY, link("b", 3))
     assert slots.wanted_role(link("c", 4)) is Role.PRIMARY
-    del slots.taken[Role.STANDBY]
+    slots.free(2)
     assert slots.wanted_role(link("c", 4)) is Role.STANDBY
 
 
 def test_a_link_that_is_plugged_in_again_under_another_name_gets_its_slot_back() -> None:
     slots = registry(**NAMED)
-    slots.taken = {Role.STANDBY: link("eth0", 2), Role.PRIMARY: link("eth1", 3)}
-    del slots.taken[Role.PRIMARY]
+    slots.take(Role.STANDBY, link("eth0", 2))
+    slots.take(Role.PRIMARY, link("eth1", 3))
+    slots.free(3)
     assert slots.wanted_role(link("eth5", 9)) is Role.PRIMARY
-    slots.taken = {Role.PRIMARY: link("eth1", 3)}
+    slots.take(Role.PRIMARY, link("eth1", 3))
+    slots.free(2)
     assert slots.wanted_role(link("eth5", 9)) is Role.STANDBY
 
 
@@ -93,7 +95,7 @@ def test_the_kinds_that_are_not(kind: str) -> None:
 
 def test_holds() -> None:
     slots = registry()
-    slots.taken[Role.PRIMARY] = link("eth1", 3)
+    slots.take(Role.PRIMARY, link("eth1", 3))
     assert slots.holds(3) is Role.PRIMARY
     assert slots.holds(2) is None
 
@@ -109,17 +111,30 @@ def test_not_ethernet() -> None:
     assert refusal(registry(), link("wg0", ethernet=False), Role.PRIMARY) == "not an Ethernet link"
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", [Role.PRIMARY, Role.STANDBY])
 def test_a_slot_that_is_taken(role: Role) -> None:
     slots = registry()
-    slots.taken[role] = link("eth1", 3)
+    slots.take(role, link("eth1", 3))
     expected = f"attempting to register as {role} when eth1 is already present"
-    assert refusal(slots, link("eth2", 4), role) == expected
+    way_out = " (tapbond add tb0 eth2 --prio N takes it as a backup)"
+    assert refusal(slots, link("eth2", 4), role) == expected + way_out
+
+
+def test_there_is_room_for_any_number_of_backups() -> None:
+    slots = registry()
+    for ifindex in range(3, 20):
+        slots.check(link(f"eth{ifindex}", ifindex), Role.BACKUP, {})
+        slots.take(Role.BACKUP, link(f"eth{ifindex}", ifindex))
+
+
+def test_slots_kernel_has_two() -> None:
+    slots = registry(slots=Slots.KERNEL)
+    assert refusal(slots, link("eth2", 4), Role.BACKUP) == "tb0 has two slots only (--slots kernel): no backups"
 
 
 def test_the_words_of_the_kernel() -> None:
-    slots = registry()
-    slots.taken[Role.PRIMARY] = link("eth1", 3)
+    slots = registry(slots=Slots.KERNEL)
+    slots.take(Role.PRIMARY, link("eth1", 3))
     expected = "eth2: attempting to register as primary when eth1 is already present"
     with pytest.raises(RefusedError, match=f"^{expected}$"):
         slots.check(link("eth2", 4), Role.PRIMARY, {})
@@ -127,7 +142,7 @@ def test_the_words_of_the_kernel() -> None:
 
 def test_a_link_that_has_the_other_slot() -> None:
     slots = registry()
-    slots.taken[Role.STANDBY] = link("eth0", 2)
+    slots.take(Role.STANDBY, link("eth0", 2))
     assert refusal(slots, link("eth0", 2), Role.PRIMARY) == "already the standby of tb0"
 
 
@@ -143,7 +158,7 @@ def test_a_port_of_something_that_cannot_be_seen() -> None:
 
 
 def test_another_mac_with_the_way_out() -> None:
-    expected = f"its MAC {OTHER} is not tb0's {MAC} (ip link set eth1 address {MAC})"
+    expected = f"its MAC {OTHER} is not tb0's {MAC} (ip link set eth1 address {MAC}; or --mac-policy set)"
     assert refusal(registry(), link("eth1", mac=OTHER), Role.PRIMARY) == expected
     assert refusal(registry(), link("eth1", mac=OTHER, permanent_mac=MAC), Role.PRIMARY) == expected
 
@@ -168,7 +183,7 @@ def plug(slots: Registry, candidate: Link) -> None:
             slots.check(candidate, role, {})
         except RefusedError:
             return
-        slots.taken[role] = candidate
+        slots.take(role, candidate)
 
 
 @given(st.lists(links, max_size=8, unique_by=lambda found: found.ifindex), names, names)
@@ -178,11 +193,12 @@ def test_whatever_is_plugged_in_every_slave_fits(
     slots = registry(standby, primary)
     for candidate in found:
         plug(slots, candidate)
-    for slave in slots.taken.values():
+    for _, slave in slots.taken.values():
         assert slave.ethernet
         assert slave.mac == MAC
         assert slave.master == 0
-    assert len({slave.ifindex for slave in slots.taken.values()}) == len(slots.taken)
+    roles = [role for role, _ in slots.taken.values()]
+    assert len(set(roles)) == len(roles)
 
 
 @pytest.mark.parametrize("order", list(permutations(("eth0", "eth1", "eth2"))))
@@ -190,7 +206,7 @@ def test_named_links_get_their_slots_in_any_order(order: tuple[str, ...]) -> Non
     slots = registry(**NAMED)
     for ifindex, name in enumerate(order, 2):
         plug(slots, link(name, ifindex, mac=OTHER if name == "eth2" else MAC))
-    assert {role: slave.name for role, slave in slots.taken.items()} == {
+    assert {role: slave.name for role, slave in slots.taken.values()} == {
         Role.STANDBY: "eth0",
         Role.PRIMARY: "eth1",
     }
@@ -199,7 +215,7 @@ def test_named_links_get_their_slots_in_any_order(order: tuple[str, ...]) -> Non
 @given(links, names, names)
 def test_asking_changes_nothing(found: Link, standby: str | None, primary: str | None) -> None:
     slots = registry(standby, primary)
-    slots.taken[Role.STANDBY] = link("eth0", 99)
+    slots.take(Role.STANDBY, link("eth0", 99))
     before = (dict(slots.taken), dict(slots.named))
     first = slots.wanted_role(found)
     assert slots.wanted_role(msgspec.structs.replace(found)) is first

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tapbond.datapath import PumpEventKind
+from tapbond.delays import LinkDelays
 from tapbond.errors import NoSuchSlaveError
 from tapbond.model import CarrierChanged, Detector, Event, Link, ReceiveMode, Role, Switchover
 from tapbond.rundir import Lock
@@ -50,7 +51,7 @@ class Stage:
 
     def plug(self, name: str, role: Role) -> Slave:
         link = self.network.add(name, MAC)
-        slave = Slave(link, role, Lock(self.locks / name, "busy"), self.updelay_ns)
+        slave = Slave(link, role, Lock(self.locks / name, "busy"), LinkDelays(self.updelay_ns))
         slave.port = self.pump.attach(link)
         self.selector.slaves.append(slave)
         return slave

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tapbond.delays import LinkDelays
 from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import BridgeIsolation, NoIsolation
 from tapbond.journal import Journal
@@ -121,7 +122,7 @@ def test_what_the_policy_is_told(slave: Slave) -> None:
 
 
 def test_a_link_that_comes_up_settles_after_the_updelay(lock: Lock) -> None:
-    slave = Slave(Link(ifindex=2, name="eth1", mac=MAC), Role.PRIMARY, lock, 100)
+    slave = Slave(Link(ifindex=2, name="eth1", mac=MAC), Role.PRIMARY, lock, LinkDelays(100))
     up = Link(ifindex=2, name="eth1", mac=MAC, up=True, carrier=True)
     slave.update(up, T, Detector.POLL)
     assert slave.facts().settled_ns == T + 100

@@ -1,0 +1,135 @@
+"""What a failover is told to be: every option of ``tapbond run``, typed, with its default.
+
+Frozen: what can be changed while a failover runs has a method of Failover.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from tapbond.errors import TapbondError
+from tapbond.model import MacPolicyName, ReceiveMode, Reselect, Slots
+
+MS = 1_000_000
+AUTO = "auto"
+NETNS = "netns"
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A slave beside the primary and the standby."""
+
+    link: str
+    prio: int = 0
+
+
+class Probing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How paths are probed whose carrier may lie (tapbond.probe)."""
+
+    targets: tuple[str, ...] = ()
+    """IPv4 addresses are asked by ARP, IPv6 addresses by neighbour solicitation; none: no probes."""
+    interval_ns: int = 100 * MS
+    """From one probe to the next: at least 20 ms."""
+    missed_max: int = 2
+    """So many unanswered in a row make a target lost (bonding.rst, arp_missed_max)."""
+    all_targets: bool = False
+    """A path counts as answered when all targets answer; False: when any does (bonding.rst, arp_all_targets)."""
+    any_watcher: bool = False
+    """A slave counts as answered when ARP *or* neighbour probes are; False: both kinds, where both are used."""
+    grace_ns: int = 2_000 * MS
+    """A path is not called unanswered so soon after its link came up."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A failover's settings. Times in ns."""
+
+    name: str
+    """Of the TAP."""
+    standby: str | None = None
+    """Link that is always there; the failover takes its MAC and MTU from it. None: the first with ``mac``."""
+    primary: str | None = None
+    """Link that is used whenever it is ready; it may come later. None: any other link with the failover's MAC."""
+    backups: tuple[Backup, ...] = ()
+    """Further slaves, which may come later too."""
+    sticky: frozenset[str] = frozenset()
+    """Links that stay active once they are, while they are ready."""
+    mac: str | None = None
+    """``aa:bb:cc:dd:ee:ff``; None: the standby's."""
+    mac_policy: MacPolicyName = MacPolicyName.SAME
+    mtu: int | None = None
+    """In bytes; None: that of a persistent TAP, else the standby's."""
+    rx: ReceiveMode = ReceiveMode.ACTIVE
+    slots: Slots = Slots.ANY
+    reselect: Reselect = Reselect.ALWAYS
+    isolation: str = AUTO
+    slave_netns: str | None = None
+    """Network namespace of the slaves: a name of ``ip netns``, a path, or a process id; None: this one."""
+    adopt: bool = False
+    """Move the standby's addresses and routes to the failover, and back at the end."""
+    drain_ns: int = 50 * MS
+    """How long the former slave still delivers unicast after a switchover."""
+    updelay_ns: int = 50 * MS
+    """How long a link must have been up before it is preferred to one that is in use: a switch's port forwards a
+    moment after its carrier is on, and waiting costs nothing while another slave sends."""
+    downdelay_ns: int = 0
+    """How long a lost link is waited for before another slave takes over. What is sent meanwhile is lost."""
+    hold_down_ns: int = 0
+    """What is added to the updelay of a link that was lost; doubled each time it is lost again. 0: nothing."""
+    poll_s: float = 0.010
+    """Interval of the carrier poll; 0: none."""
+    announce_count: int = 3
+    """How often each switchover is announced (bonding.rst, num_grat_arp); 0: never."""
+    announce_interval_ns: int = 100 * MS
+    """From one announcement to the next (bonding.rst, peer_notif_delay)."""
+    probing: Probing = Probing()
+    run_dir: Path | None = None
+    """See tapbond.rundir.RunDir."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            TapbondError: it does.
+        """
+        if self.standby is None and self.mac is None:
+            raise TapbondError(f"{self.name}: needs a standby link, or the MAC to look for")
+        self._check_slaves()
+        for wrong, reason in (
+            (self.adopt and self.standby is None, "--adopt needs a standby link whose addresses it takes"),
+            (self.adopt and self.mac is not None, "--adopt keeps the standby's MAC: leave out --mac"),
+            (self.adopt and self.slave_netns is not None, "--adopt does not go with --slave-netns"),
+            (
+                self.isolation == NETNS and self.slave_netns is not None,
+                "--isolation netns does not go with --slave-netns: the slaves are in a namespace already",
+            ),
+        ):
+            if wrong:
+                raise TapbondError(f"{self.name}: {reason}")
+
+    def _check_slaves(self) -> None:
+        if self.standby is not None and self.standby == self.primary:
+            raise TapbondError(f"{self.standby}: cannot be standby and primary at once")
+        names = [self.standby, self.primary, *(backup.link for backup in self.backups)]
+        if self.name in names:
+            raise TapbondError(f"{self.name}: cannot be the failover and its own slave")
+        for backup in self.backups:
+            if names.count(backup.link) > 1:
+                raise TapbondError(f"{backup.link}: named twice as a slave of {self.name}")
+            if self.slots is Slots.KERNEL:
+                raise TapbondError(f"{backup.link}: no backups with --slots kernel, which has two slots only")
+        for link in self.sticky:
+            if link not in names:
+                raise TapbondError(f"{link}: sticky, but not named as a slave of {self.name}")
+
+    @classmethod
+    def of(cls, name: str, options: Mapping[str, object]) -> Self:
+        """Return the settings of a failover from its options, plain values allowed (``rx="kernel"``).
+
+        Raises:
+            TapbondError: an option is unknown, of the wrong type or out of range, or contradicts another.
+        """
+        try:
+            return msgspec.convert({"name": name, **options}, cls)
+        except msgspec.ValidationError as error:
+            raise TapbondError(f"{name}: {error}") from error

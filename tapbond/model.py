@@ -91,6 +91,21 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """What queues its frames; ``noqueue``: nothing does."""
     addr_gen_mode: int | None = None
     """IN6_ADDR_GEN_MODE_*; None where the link has no IPv6."""
+    min_mtu: int = 0
+    max_mtu: int = 0
+    """IFLA_MIN_MTU and IFLA_MAX_MTU in bytes; 0: no limit is known."""
+    promiscuity: int = 0
+    """How many want every frame (IFLA_PROMISCUITY): a bridge that it is a port of, tcpdump, a macvlan on a TAP."""
+    allmulti: int = 0
+    """How many want every group (IFLA_ALLMULTI, since Linux 6.0)."""
+    parent: int = 0
+    """IFLA_LINK: ifindex of the link that a macvlan or VLAN is stacked on, of a veth's peer; 0: none here."""
+    vlan: tuple[int, int] | None = None
+    """TPID and id of a VLAN device."""
+    alias: str = ""
+    """IFLA_IFALIAS."""
+    altnames: frozenset[str] = frozenset()
+    """IFLA_ALT_IFNAME."""
 
 
 class SlaveFacts(msgspec.Struct, frozen=True, kw_only=True):

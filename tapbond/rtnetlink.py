@@ -21,6 +21,7 @@ T = TypeVar("T")
 Interface = IPv4Interface | IPv6Interface
 
 ARPHRD_ETHER = 1
+ETH_P_8021Q = 0x8100
 IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000
 ADDR_GEN_MODE_NONE = 1
@@ -42,7 +43,34 @@ def link_from_message(message: Any) -> Link:
         qdisc=message.get_attr("IFLA_QDISC") or "",
         kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
         addr_gen_mode=_addr_gen_mode(message),
+        min_mtu=message.get_attr("IFLA_MIN_MTU") or 0,
+        max_mtu=message.get_attr("IFLA_MAX_MTU") or 0,
+        promiscuity=message.get_attr("IFLA_PROMISCUITY") or 0,
+        allmulti=message.get_attr("IFLA_ALLMULTI") or 0,
+        parent=_parent(message),
+        vlan=_vlan(info),
+        alias=message.get_attr("IFLA_IFALIAS") or "",
+        altnames=_altnames(message),
     )
+
+
+def _parent(message: Any) -> int:
+    """Return IFLA_LINK, unless it is an index in another namespace (IFLA_LINK_NETNSID), where it means nothing."""
+    if message.get_attr("IFLA_LINK_NETNSID") is not None:
+        return 0
+    return message.get_attr("IFLA_LINK") or 0
+
+
+def _vlan(info: Any) -> tuple[int, int] | None:
+    data = info.get_attr("IFLA_INFO_DATA") if info and info.get_attr("IFLA_INFO_KIND") == "vlan" else None
+    if data is None:
+        return None
+    return data.get_attr("IFLA_VLAN_PROTOCOL") or ETH_P_8021Q, data.get_attr("IFLA_VLAN_ID")
+
+
+def _altnames(message: Any) -> frozenset[str]:
+    properties = message.get_attr("IFLA_PROP_LIST")
+    return frozenset(properties.get_attrs("IFLA_ALT_IFNAME") if properties else ())
 
 
 def _addr_gen_mode(message: Any) -> int | None:

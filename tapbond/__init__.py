@@ -15,55 +15,69 @@ from tapbond.errors import (
 )
 from tapbond.model import (
     CarrierChanged,
+    ChangeRefused,
     Counters,
     Detector,
     Event,
+    MacPolicyName,
     ReceiveMode,
+    Reselect,
     Role,
     SlaveRefused,
     SlaveRegistered,
     SlaveReleased,
     SlaveStatus,
+    Slots,
     Status,
     Switchover,
 )
+from tapbond.settings import Backup, Probing, Settings
 
 if TYPE_CHECKING:
-    from tapbond.failover import Failover
+    from tapbond.failover import Failover, create, destroy
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Backup",
     "BusyError",
     "CarrierChanged",
+    "ChangeRefused",
     "ControlError",
     "Counters",
     "Detector",
     "Event",
     "Failover",
     "IsolationError",
+    "MacPolicyName",
     "NoSuchInterfaceError",
     "NoSuchSlaveError",
+    "Probing",
     "ReceiveMode",
     "RefusedError",
+    "Reselect",
     "RightsError",
     "Role",
+    "Settings",
     "SlaveRefused",
     "SlaveRegistered",
     "SlaveReleased",
     "SlaveStatus",
+    "Slots",
     "Status",
     "Switchover",
     "TapError",
     "TapbondError",
     "__version__",
+    "create",
+    "destroy",
 ]
 
 
 def __getattr__(name: str) -> object:
     """Load what needs pyroute2 when it is first asked for: a quarter of a second that ``status`` need not wait."""
-    if name == "Failover":
-        from tapbond.failover import Failover  # noqa: PLC0415
+    if name in ("Failover", "create", "destroy"):
+        from tapbond import failover  # noqa: PLC0415
 
-        return Failover
+        return getattr(failover, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

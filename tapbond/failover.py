@@ -32,13 +32,14 @@ from tapbond.model import (
     Switchover,
 )
 from tapbond.poll import CarrierPoll
+from tapbond.propagation import Propagation
 from tapbond.recovery import clean_up
 from tapbond.registry import Registry
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
-from tapbond.slave import Registrar
+from tapbond.slave import Registrar, Slave
 
 log = structlog.get_logger()
 
@@ -141,6 +142,10 @@ class Failover:
             uptime_s=round((now_ns - self._created_ns) / 1e9, 3),
         )
 
+    def switchovers(self) -> tuple[Switchover, ...]:
+        """Return the records of the last 256 switchovers, oldest first; one that is not complete is not among them."""
+        return tuple(self._selector.switchovers.records)
+
     def switch(self, slave: str | None) -> None:
         """Make a slave active by hand, for as long as it is ready; None: let the rules choose again.
 
@@ -180,7 +185,7 @@ class Failover:
     def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
         """Take note of a link that appeared or changed."""
         if link.ifindex == self._master.ifindex:
-            self._members.mtu, self._members.up = link.mtu, link.up
+            self._propagation.master_changed(link)
             return
         slave = self._members.slave_of(link.ifindex)
         if slave is None:
@@ -189,7 +194,10 @@ class Failover:
         if slave.name != link.name:
             log.info("slave renamed", failover=self.name, slave=slave.name, to=link.name)
             self._selector.switchovers.renamed(slave.name, link.name)
+        moved = link.mac != slave.link.mac
         self._selector.update(slave, link, detector, when_ns)
+        if moved:
+            self._slave_mac_changed(slave)
 
     def link_removed(self, link: Link, when_ns: int) -> None:
         """Take note of a link that was deleted or moved to another namespace."""
@@ -198,8 +206,11 @@ class Failover:
     def addresses_changed(self, ifindex: int) -> None:
         """Announce other addresses from now on."""
         if ifindex == self._master.ifindex:
-            addresses = [address.ip for address in self._links.addresses(ifindex)]
-            self._pump.set_announcements(self._registry.mac, announcements(self._registry.mac, addresses))
+            self._set_announcements()
+
+    def _set_announcements(self) -> None:
+        addresses = [address.ip for address in self._links.addresses(self._master.ifindex)]
+        self._pump.set_announcements(self._registry.mac, announcements(self._registry.mac, addresses))
 
     # How it is made. Each step pushes what undoes it.
 
@@ -246,11 +257,15 @@ class Failover:
             failed=self._master.failed,
             clock=self._clock,
             reselect=self.settings.reselect,
+            switched=self._switched,
         )
         unwind.callback(self._selector.close)
+        registrar = Registrar(
+            self._rtnetlink, self._isolation, self._pump, self._journal, POLICIES[self.settings.mac_policy]
+        )
         self._members = Membership(
             self._registry,
-            Registrar(self._rtnetlink, self._isolation, self._pump, self._journal),
+            registrar,
             self._selector,
             self._links,
             self._run_dir,
@@ -260,6 +275,18 @@ class Failover:
             clock=self._clock,
         )
         unwind.push_async_callback(self._members.close)
+        self._propagation = Propagation(
+            self._registry,
+            self._master,
+            self._members,
+            self._selector.slaves,
+            registrar,
+            self._rtnetlink,
+            mac_policy=POLICIES[self.settings.mac_policy],
+            mac_changed=self._mac_changed,
+            emit=self._emit,
+        )
+        unwind.push_async_callback(self._propagation.close)
         self._poll = CarrierPoll(self._selector.slaves, self._links, self._pump, self._clock, self.settings.poll_s)
         unwind.callback(self._poll.stop)
         self._pump.start(self._selector)
@@ -304,6 +331,19 @@ class Failover:
     def _tap_link(self) -> Link:
         return self._links.by_index[self._master.ifindex]
 
+    def _switched(self, slave: Slave | None) -> None:
+        """Another slave sends."""
+        self._propagation.follow(slave)
+
+    def _slave_mac_changed(self, slave: Slave) -> None:
+        if slave is self._selector.active:
+            self._propagation.follow(slave)
+        self._members.spawn(self._propagation.give(slave))
+
+    def _mac_changed(self) -> None:
+        """The failover has another MAC: say so on the slave that sends."""
+        self._set_announcements()
+
     def _set_carrier(self, on: bool) -> None:
         self._master.set_carrier(on)
         if on:
@@ -319,3 +359,27 @@ class Failover:
         elif isinstance(event, SlaveRegistered | SlaveReleased):
             self._poll.follow()
         self._events.emit(event)
+
+
+async def create(name: str, **options: Any) -> Failover:
+    """Create a failover, as net_failover_create() does; any number may live in one process.
+
+    Args:
+        name: of the TAP.
+        options: the fields of tapbond.settings.Settings.
+
+    Returns:
+        It, running, until destroy().
+
+    Raises:
+        TapbondError: see Failover.create(); nothing is changed then, and no other failover disturbed.
+    """
+    failover = Failover(name, **options)
+    await failover.create()
+    return failover
+
+
+async def destroy(failover: Failover | None) -> None:
+    """End a failover and give everything back, as net_failover_destroy() does; None and again are harmless."""
+    if failover is not None:
+        await failover.destroy()

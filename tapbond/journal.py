@@ -12,7 +12,8 @@ import msgspec
 import structlog
 
 from tapbond.errors import NoSuchInterfaceError, TapbondError
-from tapbond.model import Link
+from tapbond.macpolicy import POLICIES
+from tapbond.model import Link, MacPolicyName
 from tapbond.rtnetlink import Rtnetlink
 
 log = structlog.get_logger()
@@ -35,6 +36,8 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
     ifindex: int
     name: str
     mac: str
+    given_macs: tuple[str, ...] = ()
+    """The MACs that it was given instead, the last one last; empty: it kept its own."""
     mtu: int
     up: bool
     addr_gen_mode: int | None
@@ -42,16 +45,30 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
     """Its IPv6 link-local addresses with prefix length: the TAP makes the same from the same MAC."""
 
     async def restore(self, rtnetlink: Rtnetlink) -> None:
-        """Put a slave back as it was found; one that has gone is fine."""
+        """Put a slave back as it was found, its MAC excepted; one that has gone is fine."""
         link = Link(ifindex=self.ifindex, name=self.name, mac=self.mac)
-        steps: list[Callable[[], Awaitable[None]]] = []
-        if not self.up:
-            steps.append(lambda: rtnetlink.set_up(link, False))
+        steps: list[Callable[[], Awaitable[None]]] = [
+            lambda: rtnetlink.set_up(link, self.up),
+        ]
         steps.append(lambda: rtnetlink.set_mtu(link, self.mtu))
         if (mode := self.addr_gen_mode) is not None:
             steps.append(lambda: rtnetlink.set_addr_gen_mode(link, mode))
         steps += [partial(rtnetlink.add_address, link, ip_interface(address)) for address in self.link_local]
         await undo(self.name, steps)
+
+    async def restore_mac(self, rtnetlink: Rtnetlink) -> None:
+        """Give it its own MAC back, if it was given another.
+
+        Raises:
+            TapbondError: the kernel refused.
+        """
+        if self.given_macs:
+            link = Link(ifindex=self.ifindex, name=self.name, mac=self.given_macs[-1], up=True)
+            await POLICIES[MacPolicyName.SET].take(rtnetlink, link, self.mac)
+
+    def describes(self, link: Link) -> bool:
+        """Return whether a link is the one that was written down: an ifindex may be another's by now."""
+        return link.ifindex == self.ifindex and link.mac in (self.mac, *self.given_macs)
 
 
 class Journal:

@@ -4,6 +4,7 @@
 ``active`` is FOLLOW; SAME is net_failover's, which only takes links that have the MAC already.
 """
 
+import errno
 from typing import Protocol
 
 from tapbond.errors import LinkRequestError, RefusedError
@@ -17,14 +18,17 @@ class MacPolicy(Protocol):
     name: MacPolicyName
     follows: bool
     """The failover takes the MAC of the slave that sends."""
-    spreads: bool
-    """A new MAC of the failover goes to its slaves."""
+    gives: bool
+    """Slaves get the failover's MAC."""
 
     def refusal(self, failover: str, link: Link, mac: str) -> str:
         """Return why a link may not be a slave of a failover with this MAC, with the way out; empty: it may."""
 
+    def why_fixed(self, failover: str, mac: str) -> str:
+        """Return why the failover's own MAC may not be changed by hand; empty: it may."""
+
     async def take(self, rtnetlink: Rtnetlink, link: Link, mac: str) -> None:
-        """Prepare a link that becomes a slave; raises RefusedError and leaves it as it was when that fails."""
+        """Give a slave the MAC that it needs; raises RefusedError and leaves it as it was when that fails."""
 
 
 class SameMac:
@@ -32,7 +36,7 @@ class SameMac:
 
     name = MacPolicyName.SAME
     follows = False
-    spreads = False
+    gives = False
 
     def refusal(self, failover: str, link: Link, mac: str) -> str:
         """Return why another MAC is refused, and what to do."""
@@ -40,6 +44,10 @@ class SameMac:
             return ""
         way_out = f"ip link set {link.name} address {mac}; or --mac-policy set"
         return f"its MAC {link.mac} is not {failover}'s {mac} ({way_out})"
+
+    def why_fixed(self, failover: str, mac: str) -> str:
+        """Return that the slaves need it."""
+        return f"the slaves of {failover} have the MAC {mac} (--mac-policy set gives them another)"
 
     async def take(self, rtnetlink: Rtnetlink, link: Link, mac: str) -> None:
         """Do nothing."""
@@ -50,20 +58,35 @@ class SetMac:
 
     name = MacPolicyName.SET
     follows = False
-    spreads = True
+    gives = True
 
     def refusal(self, failover: str, link: Link, mac: str) -> str:  # noqa: ARG002
         """Return nothing: any MAC can be changed, until the kernel says no."""
         return ""
 
+    def why_fixed(self, failover: str, mac: str) -> str:  # noqa: ARG002
+        """Return nothing: the slaves get it too."""
+        return ""
+
     async def take(self, rtnetlink: Rtnetlink, link: Link, mac: str) -> None:
-        """Set the MAC."""
+        """Set the MAC; a driver that does not change it on an open link (EBUSY) gets it on a closed one."""
         if link.mac == mac:
             return
         try:
             await rtnetlink.set_mac(link, mac)
         except LinkRequestError as error:
+            if error.code != errno.EBUSY or not link.up:
+                raise RefusedError(link.name, f"does not take the MAC {mac} ({error.reason})") from error
+            await self._take_closed(rtnetlink, link, mac)
+
+    async def _take_closed(self, rtnetlink: Rtnetlink, link: Link, mac: str) -> None:
+        await rtnetlink.set_up(link, False)
+        try:
+            await rtnetlink.set_mac(link, mac)
+        except LinkRequestError as error:
             raise RefusedError(link.name, f"does not take the MAC {mac} ({error.reason})") from error
+        finally:
+            await rtnetlink.set_up(link, True)
 
 
 class FollowMac:
@@ -71,11 +94,15 @@ class FollowMac:
 
     name = MacPolicyName.FOLLOW
     follows = True
-    spreads = False
+    gives = False
 
     def refusal(self, failover: str, link: Link, mac: str) -> str:  # noqa: ARG002
         """Return nothing: any MAC will do."""
         return ""
+
+    def why_fixed(self, failover: str, mac: str) -> str:
+        """Return whose it is."""
+        return f"{failover} follows the MAC of its active slave, {mac}"
 
     async def take(self, rtnetlink: Rtnetlink, link: Link, mac: str) -> None:
         """Do nothing."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from tapbond.errors import NoSuchInterfaceError, TapError
+from tapbond.model import Link
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.tap import Tap
 
@@ -63,6 +64,18 @@ class Master:
             await self._rtnetlink.set_queue_len(link, QUEUE_LEN)
         if not link.up:
             await self._rtnetlink.set_up(link, True)
+
+    async def set_mtu(self, mtu: int) -> None:
+        """Set the MTU in bytes; raises TapbondError."""
+        await self._rtnetlink.set_mtu(self._link(), mtu)
+
+    async def set_mac(self, mac: str) -> None:
+        """Set the MAC; raises TapbondError."""
+        await self._rtnetlink.set_mac(self._link(), mac)
+
+    def _link(self) -> Link:
+        """Return as much of a Link as a request needs."""
+        return Link(ifindex=self.ifindex, name=self.name, mac="")
 
     def set_carrier(self, on: bool) -> None:
         """Switch the carrier that the host sees."""

@@ -54,6 +54,8 @@ class Membership:
         """The failover's, in bytes: what a new slave gets."""
         self.up = False
         """Whether the failover is administratively up: a new slave is opened then."""
+        self.one_at_a_time = asyncio.Lock()
+        """Held while links are changed."""
         self._registry = registry
         self._registrar = registrar
         self._selector = selector
@@ -63,7 +65,6 @@ class Membership:
         self._isolation = isolation
         self._emit = emit
         self._clock = clock
-        self._one_at_a_time = asyncio.Lock()
         self._under_way: set[int] = set()
         self._refused: dict[int, tuple[str, str, int, bool]] = {}
         self._removed: set[int] = set()
@@ -96,7 +97,7 @@ class Membership:
         if self._refused.get(link.ifindex) == _identity(link):
             return
         self._under_way.add(link.ifindex)
-        self._background(self._register_found(link.ifindex))
+        self.spawn(self._register_found(link.ifindex))
 
     def gone(self, ifindex: int, when_ns: int) -> None:
         """Let go of a link that was unplugged; at once for the choice, in the background for the rest."""
@@ -108,7 +109,7 @@ class Membership:
         slave.vanish()
         self._registry.free(ifindex)
         self._selector.remove(slave, Detector.NETLINK, when_ns, UNPLUGGED)
-        self._background(self._release(slave, UNPLUGGED))
+        self.spawn(self._release(slave, UNPLUGGED))
 
     async def register(self, ifindex: int, role: Role, prio: int | None = None) -> None:
         """Register a link that is there; ``prio`` None: the one it was named with, else 0.
@@ -119,7 +120,7 @@ class Membership:
         """
         self._under_way.add(ifindex)
         try:
-            async with self._one_at_a_time:
+            async with self.one_at_a_time:
                 link = self._links.by_index[ifindex]
                 self._registry.check(link, role, self._links.by_index)
                 await self._enslave(link, role, prio)
@@ -129,13 +130,13 @@ class Membership:
     async def remove(self, slave: Slave, reason: str) -> None:
         """Give a slave back as it was found; it is not registered again on its own."""
         self._removed.add(slave.link.ifindex)
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             if slave not in self._selector.slaves:
                 return
             self._registry.free(slave.link.ifindex)
             self._selector.remove(slave, Detector.CONTROL, self._clock(), reason)
             # A task of its own: who asked for it may go away, the link is given back all the same.
-            releasing = self._background(self._drain_and_release(slave, reason))
+            releasing = self.spawn(self._drain_and_release(slave, reason))
         await asyncio.shield(releasing)
 
     def welcome(self, ifindex: int) -> None:
@@ -167,7 +168,9 @@ class Membership:
     async def _enslave(self, link: Link, role: Role, prio: int | None) -> None:
         lock = self._run_dir.lock_link(link.ifindex, link.name, self._registry.failover)
         slave = self._new_slave(link, role, lock, prio)
-        await self._registrar.register(slave, self.mtu, self.up, self._links.addresses(link.ifindex))
+        await self._registrar.register(
+            slave, self._registry.mac, self.mtu, self.up, self._links.addresses(link.ifindex)
+        )
         current = self._links.by_index.get(link.ifindex)
         if current is None:
             await self._registrar.release(slave)
@@ -200,12 +203,12 @@ class Membership:
         )
 
     async def _drain_and_release(self, slave: Slave, reason: str) -> None:
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             await asyncio.sleep(self._settings.drain_ns / 1e9)
         await self._release(slave, reason)
 
     async def _release(self, slave: Slave, reason: str) -> None:
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             await self._registrar.release(slave)
         log.info(
             "failover slave unregistered",
@@ -225,7 +228,8 @@ class Membership:
         log.warning("link refused", failover=self._registry.failover, link=link.name, reason=reason)
         self._emit(SlaveRefused(failover=self._registry.failover, link=link.name, reason=reason))
 
-    def _background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Do something in the background; close() waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)

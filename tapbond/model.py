@@ -244,7 +244,16 @@ class CarrierChanged(msgspec.Struct, frozen=True, kw_only=True, tag="carrier", t
     carrier: bool
 
 
-Event = Switchover | SlaveRegistered | SlaveReleased | SlaveRefused | CarrierChanged
+class ChangeRefused(msgspec.Struct, frozen=True, kw_only=True, tag="change_refused", tag_field="event"):
+    """Something set on the failover could not be passed on to its slaves."""
+
+    failover: str
+    change: str
+    """``MTU 9400``, ``MAC …``: taken back everywhere; ``up``: one slave did not open."""
+    reason: str
+
+
+Event = Switchover | SlaveRegistered | SlaveReleased | SlaveRefused | CarrierChanged | ChangeRefused
 
 
 class SlaveStatus(msgspec.Struct, frozen=True, kw_only=True):

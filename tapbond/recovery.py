@@ -1,9 +1,11 @@
 """Clean up after a process that was killed: its TAP is gone with it, its bridge and its changes are not."""
 
+from functools import partial
+
 import structlog
 
 from tapbond.isolation.bridge import bridge_name
-from tapbond.journal import Journal
+from tapbond.journal import Journal, undo
 from tapbond.links import Links
 from tapbond.rtnetlink import Rtnetlink
 
@@ -22,9 +24,9 @@ async def clean_up(failover: str, rtnetlink: Rtnetlink, links: Links, journal: J
         await rtnetlink.delete(stale)
     for original in journal.left_behind():
         link = links.by_index.get(original.ifindex)
-        if link is None or link.mac != original.mac:
+        if link is None or not original.describes(link):
             continue
         log.warning("putting back a slave of an earlier run", failover=failover, slave=link.name)
-        await original.restore(rtnetlink)
+        await undo(link.name, (partial(original.restore_mac, rtnetlink), partial(original.restore, rtnetlink)))
     journal.clear()
     await links.refresh()

@@ -32,6 +32,7 @@ class Selector:
         failed: is called when the TAP is gone for good.
         clock: CLOCK_MONOTONIC in ns.
         reselect: when a better slave takes over from one in use.
+        switched: is called with the slave that sends now, each time that it is another.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Selector:
         failed: Callable[[str], None],
         clock: Callable[[], int],
         reselect: Reselect = Reselect.ALWAYS,
+        switched: Callable[[Slave | None], None] = lambda _slave: None,
     ) -> None:
         self.slaves: list[Slave] = []
         self.carrier = False
@@ -54,6 +56,7 @@ class Selector:
         self._name = name
         self._rx = rx
         self._reselect = reselect
+        self._switched = switched
         self._datapath = datapath
         self._links = links
         self._set_carrier = set_carrier
@@ -164,14 +167,15 @@ class Selector:
             active.forced = False
         if active is not None and active.name != self.switchovers.active:
             self._datapath.announce(active.port)
-        self.switchovers.switched(
+        if self.switchovers.switched(
             active.name if active else None,
             cause or self._cause(former, active, now_ns),
             detector,
             when_ns,
             now_ns,
             drain=decision.drain,
-        )
+        ):
+            self._switched(active)
         self._settle_records()
 
     def pump_event(self, event: PumpEvent) -> None:
@@ -227,14 +231,15 @@ class Selector:
         if event.error == 0 and event.generation < self._generation:
             return
         cause = f"send failed: {errno_name(event.error)}" if event.error else "send works again"
-        self.switchovers.switched(
+        if self.switchovers.switched(
             slave.name if slave else None,
             cause,
             Detector.PUMP,
             event.when_ns,
             event.when_ns,
             drain=self.decision.drain,
-        )
+        ):
+            self._switched(slave)
 
     def _follow_carrier(self) -> None:
         carrier = self.decision.active is not None

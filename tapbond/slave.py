@@ -6,6 +6,7 @@ MTU and the opening, so that the slave's own IP stack never speaks.
 
 from collections.abc import Awaitable, Callable, Collection
 
+import msgspec
 import structlog
 
 from tapbond.datapath import DataPath
@@ -13,7 +14,8 @@ from tapbond.delays import LinkDelays
 from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import Isolation
 from tapbond.journal import Journal, Original, undo
-from tapbond.model import Detector, Link, Role, SlaveFacts, SlaveStatus
+from tapbond.macpolicy import POLICIES, MacPolicy
+from tapbond.model import Detector, Link, MacPolicyName, Role, SlaveFacts, SlaveStatus
 from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Interface, Rtnetlink
 from tapbond.rundir import Lock
 
@@ -185,20 +187,30 @@ class Registrar:
         isolation: open.
         datapath: to attach them to.
         journal: where their originals are written down.
+        mac_policy: what MAC they get.
     """
 
-    def __init__(self, rtnetlink: Rtnetlink, isolation: Isolation, datapath: DataPath, journal: Journal) -> None:
+    def __init__(
+        self,
+        rtnetlink: Rtnetlink,
+        isolation: Isolation,
+        datapath: DataPath,
+        journal: Journal,
+        mac_policy: MacPolicy = POLICIES[MacPolicyName.SAME],
+    ) -> None:
         self._rtnetlink = rtnetlink
         self._isolation = isolation
         self._datapath = datapath
         self._journal = journal
+        self._mac_policy = mac_policy
         self._originals: dict[int, Original] = {}
 
-    async def register(self, slave: Slave, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
+    async def register(self, slave: Slave, mac: str, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
         """Make a slave of a link.
 
         Args:
             slave: not registered; its port is set.
+            mac: the failover's.
             mtu: the failover's, in bytes.
             up: whether the failover is administratively up: the slave is opened then.
             addresses: the link's.
@@ -212,6 +224,7 @@ class Registrar:
             ifindex=link.ifindex,
             name=link.name,
             mac=link.mac,
+            given_macs=(mac,) if self._mac_policy.gives and link.mac != mac else (),
             mtu=link.mtu,
             up=link.up,
             addr_gen_mode=link.addr_gen_mode,
@@ -220,7 +233,7 @@ class Registrar:
         self._journal.record(original)
         self._originals[link.ifindex] = original
         try:
-            await self._change(slave, mtu, up, addresses)
+            await self._change(slave, mac, mtu, up, addresses)
         except TapbondError as error:
             await self.release(slave)
             if isinstance(error, NoSuchInterfaceError):
@@ -230,13 +243,21 @@ class Registrar:
             await self.release(slave)
             raise
 
-    async def _change(self, slave: Slave, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
+    def will_give(self, mac: str) -> None:
+        """Write down that every slave is about to get another MAC."""
+        for ifindex, original in self._originals.items():
+            changed = msgspec.structs.replace(original, given_macs=(*original.given_macs, mac))
+            self._journal.record(changed)
+            self._originals[ifindex] = changed
+
+    async def _change(self, slave: Slave, mac: str, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
         link = slave.link
         if link.mtu != mtu:
             await self._rtnetlink.set_mtu(link, mtu)
         if self._isolation.kind != "none":
             await self._silence(link, addresses)
         await self._isolation.add(link)
+        await self._mac_policy.take(self._rtnetlink, link, mac)
         slave.port = self._datapath.attach(link)
         if up and not link.up:
             await self._rtnetlink.set_up(link, True)
@@ -263,6 +284,8 @@ class Registrar:
             port, slave.port = slave.port, -1
             steps.append(lambda: self._datapath.detach(port))
         if original is not None:
+            # Before the isolation ends: the link's own stack must not speak with the failover's MAC.
+            steps.append(lambda: original.restore_mac(self._rtnetlink))
             steps.append(lambda: self._isolation.remove(slave.link))
             steps.append(lambda: original.restore(self._rtnetlink))
         await undo(slave.name, steps)

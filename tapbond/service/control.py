@@ -57,6 +57,7 @@ class ControlServer:
             "AddSlave": self._add_slave,
             "RemoveSlave": self._remove_slave,
             "Rank": self._rank,
+            "GetSwitchovers": self._get_switchovers,
             "Destroy": self._destroy,
         }
 
@@ -117,6 +118,9 @@ class ControlServer:
 
     async def _get_status(self, _parameters: Parameters) -> object:
         return self._failover.status()
+
+    async def _get_switchovers(self, _parameters: Parameters) -> object:
+        return {"switchovers": self._failover.switchovers()}
 
     async def _switch(self, parameters: Parameters) -> object:
         slave = parameters.get("slave")

@@ -103,12 +103,12 @@ def network(**properties: object) -> FakeNetwork:
 @pytest.mark.parametrize(
     ("found", "methods"),
     [
-        (original(), ["set_mtu", "set_addr_gen_mode"]),
+        (original(), ["set_up", "set_mtu", "set_addr_gen_mode"]),
         (original(up=False), ["set_up", "set_mtu", "set_addr_gen_mode"]),
-        (original(addr_gen_mode=None), ["set_mtu"]),
+        (original(addr_gen_mode=None), ["set_up", "set_mtu"]),
         (
             original(link_local=("fe80::1/64", "fe80::2/64")),
-            ["set_mtu", "set_addr_gen_mode", "add_address", "add_address"],
+            ["set_up", "set_mtu", "set_addr_gen_mode", "add_address", "add_address"],
         ),
     ],
 )

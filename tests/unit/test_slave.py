@@ -160,7 +160,7 @@ class Stage:
     async def register(self, *, up: bool = True) -> None:
         await self.isolation.open()
         self.rtnetlink.requests.clear()
-        await self.registrar.register(self.slave, 1500, up, {self.address})
+        await self.registrar.register(self.slave, MAC, 1500, up, {self.address})
 
     def now(self) -> Link:
         return self.network.device("eth1")
@@ -220,7 +220,7 @@ def test_whichever_step_fails_everything_is_undone_and_said(tmp_path: Path, step
         await stage.isolation.open()
         stage.rtnetlink.failures[step] = [failure]
         with pytest.raises(RefusedError, match=r"^eth1: the kernel said no$"):
-            await stage.registrar.register(stage.slave, 1500, True, {stage.address})
+            await stage.registrar.register(stage.slave, MAC, 1500, True, {stage.address})
 
     run(main(), VirtualClock())
     assert stage.now() == stage.before
@@ -251,7 +251,7 @@ def test_a_link_that_goes_while_it_is_registered(tmp_path: Path) -> None:
         await stage.isolation.open()
         stage.network.delete("eth1")
         with pytest.raises(NoSuchInterfaceError):
-            await stage.registrar.register(stage.slave, 1500, True, ())
+            await stage.registrar.register(stage.slave, MAC, 1500, True, ())
 
     run(main(), VirtualClock())
     assert not stage.path.exists()
@@ -277,7 +277,7 @@ def test_it_is_written_down_before_anything_is_changed(tmp_path: Path) -> None:
         await stage.isolation.open()
         stage.rtnetlink.failures["set_mtu"] = [KeyboardInterrupt()]
         with pytest.raises(KeyboardInterrupt):
-            await stage.registrar.register(stage.slave, 1500, True, ())
+            await stage.registrar.register(stage.slave, MAC, 1500, True, ())
 
     stage.journal.forget = lambda _ifindex: None
     run(main(), VirtualClock())

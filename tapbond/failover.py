@@ -143,7 +143,7 @@ class Failover:
         )
 
     def switchovers(self) -> tuple[Switchover, ...]:
-        """Return the records of the last 256 switchovers, oldest first; one that is not complete is not among them."""
+        """Return the records of the last 256 switchovers, oldest first; an incomplete one is not among them."""
         return tuple(self._selector.switchovers.records)
 
     def switch(self, slave: str | None) -> None:

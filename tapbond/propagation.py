@@ -79,13 +79,15 @@ class Propagation:
 
     async def give(self, slave: Slave) -> None:
         """Give a slave the failover's MAC again that somebody has changed, if that is the policy; else say so."""
-        try:
-            if self._mac_policy.gives:
-                await self._mac_policy.take(self._rtnetlink, slave.link, self._registry.mac)
-            elif reason := self._mac_policy.refusal(self._registry.failover, slave.link, self._registry.mac):
-                log.warning("slave may hear nothing", slave=slave.name, reason=reason)
-        except TapbondError as error:
-            log.warning("slave may hear nothing", slave=slave.name, reason=str(error))
+        async with self._members.one_at_a_time:
+            try:
+                if self._mac_policy.gives:
+                    await self._mac_policy.take(self._rtnetlink, slave.link, self._registry.mac)
+                reason = self._mac_policy.refusal(self._registry.failover, slave.link, self._registry.mac)
+            except TapbondError as error:
+                reason = str(error)
+        if reason and not slave.gone:
+            log.warning("slave may hear nothing", slave=slave.name, reason=reason)
 
     async def close(self) -> None:
         """Finish what is under way; each change takes milliseconds."""

@@ -66,9 +66,13 @@ def decide(
 
 
 def _fitness(slave: SlaveFacts, active: int | None, now_ns: int) -> tuple[bool, bool, int]:
-    """Return what is wrong with a slave that is ready: less is better, and comes before any rank."""
-    linked = slave.up and slave.carrier
-    return (not slave.answered, not linked and slave.port != active, max(now_ns, slave.settled_ns))
+    """Return what is wrong with a slave that is ready: less is better, and comes before any rank.
+
+    The one in use has nothing to wait for: a delay is there to be sure before a slave is used.
+    """
+    if slave.port == active:
+        return (not slave.answered, False, now_ns)
+    return (not slave.answered, not (slave.up and slave.carrier), max(now_ns, slave.settled_ns))
 
 
 def _rank(slave: SlaveFacts) -> tuple[bool, int, int]:

@@ -39,6 +39,7 @@ from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
 from tapbond.slave import Registrar
+from tapbond.surface import Surface
 
 log = structlog.get_logger()
 
@@ -135,11 +136,16 @@ class Failover:
                 for slave in selector.slaves
             ),
             counters=self._pump.total(),
+            links=self._surface.counters,
             switchovers=selector.switchovers.count,
             last_switchovers=tuple(selector.switchovers.records)[-STATUS_SWITCHOVERS:],
             pid=os.getpid(),
             uptime_s=round((now_ns - self._created_ns) / 1e9, 3),
         )
+
+    async def refresh(self) -> None:
+        """Read what the slaves' drivers count, so that status() tells it as of now, not of a second ago."""
+        await self._surface.refresh()
 
     def switch(self, slave: str | None) -> None:
         """Make a slave active by hand, for as long as it is ready; None: let the rules choose again.
@@ -179,6 +185,8 @@ class Failover:
 
     def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
         """Take note of a link that appeared or changed."""
+        if self._master.ifindex in (link.ifindex, link.parent):
+            self._surface.changed()
         if link.ifindex == self._master.ifindex:
             self._members.mtu, self._members.up = link.mtu, link.up
             return
@@ -190,9 +198,11 @@ class Failover:
             log.info("slave renamed", failover=self.name, slave=slave.name, to=link.name)
             self._selector.switchovers.renamed(slave.name, link.name)
         self._selector.update(slave, link, detector, when_ns)
+        self._surface.changed(link.ifindex)
 
     def link_removed(self, link: Link, when_ns: int) -> None:
         """Take note of a link that was deleted or moved to another namespace."""
+        self._surface.gone(link, self._links.last_counters)
         self._members.gone(link.ifindex, when_ns)
 
     def addresses_changed(self, ifindex: int) -> None:
@@ -248,9 +258,19 @@ class Failover:
             reselect=self.settings.reselect,
         )
         unwind.callback(self._selector.close)
+        self._surface = Surface(self.name, self._rtnetlink, self._pump, self._selector, self._clock)
+        unwind.push_async_callback(self._surface.close)
+        await self._surface.open(self._master.ifindex)
         self._members = Membership(
             self._registry,
-            Registrar(self._rtnetlink, self._isolation, self._pump, self._journal),
+            Registrar(
+                self._rtnetlink,
+                self._isolation,
+                self._pump,
+                self._journal,
+                failover=self.name,
+                greet=self._surface.greet,
+            ),
             self._selector,
             self._links,
             self._run_dir,
@@ -318,4 +338,5 @@ class Failover:
             log.info("switchover", **msgspec.structs.asdict(event))
         elif isinstance(event, SlaveRegistered | SlaveReleased):
             self._poll.follow()
+            self._surface.changed(event.ifindex if isinstance(event, SlaveRegistered) else 0)
         self._events.emit(event)

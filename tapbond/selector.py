@@ -50,6 +50,8 @@ class Selector:
         self.slaves: list[Slave] = []
         self.carrier = False
         self.decision = decide(rx, (), 0)
+        self.activated: Callable[[], None] = lambda: None
+        """Is called when another slave, or none, has become active."""
         self.switchovers = SwitchoverLog(name, datapath.total, emit)
         self._name = name
         self._rx = rx
@@ -172,6 +174,8 @@ class Selector:
             now_ns,
             drain=decision.drain,
         )
+        if decision.active != before.active:
+            self.activated()
         self._settle_records()
 
     def pump_event(self, event: PumpEvent) -> None:

@@ -7,12 +7,14 @@ MTU and the opening, so that the slave's own IP stack never speaks.
 from collections.abc import Awaitable, Callable, Collection
 
 import structlog
+from msgspec.structs import replace
 
 from tapbond.datapath import DataPath
 from tapbond.delays import LinkDelays
 from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import Isolation
 from tapbond.journal import Journal, Original, undo
+from tapbond.label import Label
 from tapbond.model import Detector, Link, Role, SlaveFacts, SlaveStatus
 from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Interface, Rtnetlink
 from tapbond.rundir import Lock
@@ -185,13 +187,26 @@ class Registrar:
         isolation: open.
         datapath: to attach them to.
         journal: where their originals are written down.
+        failover: its name, with which slaves are labelled; None: they are not.
+        greet: is called with each new slave before it carries its first frame.
     """
 
-    def __init__(self, rtnetlink: Rtnetlink, isolation: Isolation, datapath: DataPath, journal: Journal) -> None:
+    def __init__(
+        self,
+        rtnetlink: Rtnetlink,
+        isolation: Isolation,
+        datapath: DataPath,
+        journal: Journal,
+        *,
+        failover: str | None = None,
+        greet: Callable[[Slave], Awaitable[None]] | None = None,
+    ) -> None:
         self._rtnetlink = rtnetlink
         self._isolation = isolation
         self._datapath = datapath
         self._journal = journal
+        self._failover = failover
+        self._greet = greet
         self._originals: dict[int, Original] = {}
 
     async def register(self, slave: Slave, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
@@ -207,6 +222,7 @@ class Registrar:
             RefusedError: a step failed; all that were done are undone.
         """
         link = slave.link
+        label = self._label(slave)
         link_local = tuple(str(address) for address in addresses if address.ip.is_link_local)
         original = Original(
             ifindex=link.ifindex,
@@ -216,11 +232,17 @@ class Registrar:
             up=link.up,
             addr_gen_mode=link.addr_gen_mode,
             link_local=link_local if link.up and self._isolation.kind != "none" else (),
+            alias=link.alias if label else None,
+            altname=label.altname if label else "",
         )
         self._journal.record(original)
         self._originals[link.ifindex] = original
         try:
             await self._change(slave, mtu, up, addresses)
+            if label is not None:
+                await label.put_on(self._rtnetlink, link)
+            if self._greet is not None:
+                await self._greet(slave)
         except TapbondError as error:
             await self.release(slave)
             if isinstance(error, NoSuchInterfaceError):
@@ -229,6 +251,13 @@ class Registrar:
         except BaseException:
             await self.release(slave)
             raise
+
+    def _label(self, slave: Slave) -> Label | None:
+        """Return what to call a slave; a name that it has already is nothing to give and to take."""
+        if self._failover is None:
+            return None
+        label = Label.of(self._failover, slave.role, slave.name)
+        return replace(label, altname="") if label.altname in slave.link.altnames else label
 
     async def _change(self, slave: Slave, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
         link = slave.link

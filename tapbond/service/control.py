@@ -116,6 +116,7 @@ class ControlServer:
         await _send(writer, Reply())
 
     async def _get_status(self, _parameters: Parameters) -> object:
+        await self._failover.refresh()
         return self._failover.status()
 
     async def _switch(self, parameters: Parameters) -> object:

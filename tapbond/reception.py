@@ -84,6 +84,7 @@ class GroupNews:
             socket.NETLINK_ROUTE,
         )
         try:
+            news.bind((0, 0))  # unbound it would hear nothing
             news.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)  # what is lost changes nothing: all is read again
             for group in (RTNLGRP_IPV4_MCADDR, RTNLGRP_IPV6_MCADDR):
                 news.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)

@@ -115,8 +115,9 @@ class Surface:
         self._rounds.hurry()
 
     async def close(self) -> None:
-        """End; again is harmless."""
+        """Read the counters of those that are slaves no more, and end; again is harmless."""
         await self._rounds.stop()
+        await self._tally.look()
         if self._tap is not None:
             self._tap.close()
         self._inquiry.close()

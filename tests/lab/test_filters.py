@@ -5,8 +5,8 @@
       └─┬──┘                     host                          switch           far
        tb0 ═ tapbond ══════════ eth0 (standby), eth1 (primary) ─ br0 ────────── eth0
 
-After drivers/net/bonding/dev_addr_lists.sh and bond_macvlan.sh of the kernel's selftests. Isolation by nft, because
-a bridge itself wants all groups, and every frame of its ports as soon as it has two.
+After dev_addr_lists.sh and bond_macvlan.sh of tools/testing/selftests/drivers/net/bonding. Isolation by nft,
+because a bridge itself wants all groups, and every frame of its ports as soon as it has two.
 """
 
 import asyncio

@@ -7,6 +7,7 @@ tb0 ═ tapbond ═ eth0 (standby) ────────── br0 ───�
 """
 
 import array
+import asyncio
 import contextlib
 import json
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 from observe import Start, everything, ip_link
 
+from tapbond import Failover
 from tapbond.ethtool import DUPLEX_FULL, DUPLEX_HALF, UNKNOWN, Ethtool, LinkSpeed
 from tapbond.inquiry import Inquiry
 from tapbond.lab import FAR_V4, MAC, Lab, Namespace, wait_until
@@ -192,6 +194,24 @@ def test_status_shows_them(lab: Lab, start: Start, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tapbond", "status", "tb0", "--run-dir", str(tmp_path)]
     assert "    links: tx " in lab.host.check_output(command)
     assert '"links":{"rx_packets":' in lab.host.check_output([*command, "--json"])
+
+
+async def test_the_last_counters_can_be_read_after_the_end(lab: Lab, tmp_path: Path) -> None:
+    """Through the library, in a thread of the namespace."""
+
+    def live() -> tuple[LinkCounters, LinkCounters]:
+        async def main() -> tuple[LinkCounters, LinkCounters]:
+            async with Failover("tb0", standby="eth0", primary="eth1", run_dir=tmp_path) as failover:
+                await failover.ready.wait()
+                await failover.refresh()
+                before = failover.status().links
+            await failover.refresh()
+            return before, failover._surface.counters
+
+        return asyncio.run(main())
+
+    before, after = await asyncio.to_thread(lab.host.run, live)
+    assert_not_less(before, after)
 
 
 # Speed and duplex.

@@ -40,6 +40,7 @@ from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
 from tapbond.slave import Registrar, Slave
+from tapbond.surface import Surface
 
 log = structlog.get_logger()
 
@@ -136,6 +137,7 @@ class Failover:
                 for slave in selector.slaves
             ),
             counters=self._pump.total(),
+            links=self._surface.counters,
             switchovers=selector.switchovers.count,
             last_switchovers=tuple(selector.switchovers.records)[-STATUS_SWITCHOVERS:],
             pid=os.getpid(),
@@ -145,6 +147,10 @@ class Failover:
     def switchovers(self) -> tuple[Switchover, ...]:
         """Return the records of the last 256 switchovers, oldest first; an incomplete one is not among them."""
         return tuple(self._selector.switchovers.records)
+
+    async def refresh(self) -> None:
+        """Read what the slaves' drivers count, so that status() tells it as of now, not of a second ago."""
+        await self._surface.refresh()
 
     def switch(self, slave: str | None) -> None:
         """Make a slave active by hand, for as long as it is ready; None: let the rules choose again.
@@ -184,6 +190,8 @@ class Failover:
 
     def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
         """Take note of a link that appeared or changed."""
+        if self._master.ifindex in (link.ifindex, link.parent):
+            self._surface.changed()
         if link.ifindex == self._master.ifindex:
             self._propagation.master_changed(link)
             return
@@ -198,9 +206,11 @@ class Failover:
         self._selector.update(slave, link, detector, when_ns)
         if moved:
             self._slave_mac_changed(slave)
+        self._surface.changed(link.ifindex)
 
     def link_removed(self, link: Link, when_ns: int) -> None:
         """Take note of a link that was deleted or moved to another namespace."""
+        self._surface.gone(link, self._links.last_counters)
         self._members.gone(link.ifindex, when_ns)
 
     def addresses_changed(self, ifindex: int) -> None:
@@ -260,8 +270,17 @@ class Failover:
             switched=self._switched,
         )
         unwind.callback(self._selector.close)
+        self._surface = Surface(self.name, self._rtnetlink, self._pump, self._selector, self._clock)
+        unwind.push_async_callback(self._surface.close)
+        await self._surface.open(self._master.ifindex)
         registrar = Registrar(
-            self._rtnetlink, self._isolation, self._pump, self._journal, POLICIES[self.settings.mac_policy]
+            self._rtnetlink,
+            self._isolation,
+            self._pump,
+            self._journal,
+            POLICIES[self.settings.mac_policy],
+            failover=self.name,
+            greet=self._surface.greet,
         )
         self._members = Membership(
             self._registry,
@@ -333,6 +352,7 @@ class Failover:
 
     def _switched(self, slave: Slave | None) -> None:
         """Another slave sends."""
+        self._surface.changed()
         self._propagation.follow(slave)
 
     def _slave_mac_changed(self, slave: Slave) -> None:
@@ -358,6 +378,7 @@ class Failover:
             log.info("switchover", **msgspec.structs.asdict(event))
         elif isinstance(event, SlaveRegistered | SlaveReleased):
             self._poll.follow()
+            self._surface.changed(event.ifindex if isinstance(event, SlaveRegistered) else 0)
         self._events.emit(event)
 
 

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from tapbond.errors import NoSuchInterfaceError, TapbondError
+from tapbond.label import take_off
 from tapbond.macpolicy import POLICIES
 from tapbond.model import Link, MacPolicyName
 from tapbond.rtnetlink import Rtnetlink
@@ -44,6 +45,11 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
     link_local: tuple[str, ...] = ()
     """Its IPv6 link-local addresses with prefix length: the TAP makes the same from the same MAC."""
 
+    alias: str | None = None
+    """What it had before it was labelled; None: it was not."""
+    altname: str = ""
+    """The further name that it was given (tapbond.label)."""
+
     async def restore(self, rtnetlink: Rtnetlink) -> None:
         """Put a slave back as it was found, its MAC excepted; one that has gone is fine."""
         link = Link(ifindex=self.ifindex, name=self.name, mac=self.mac)
@@ -54,6 +60,10 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
         if (mode := self.addr_gen_mode) is not None:
             steps.append(lambda: rtnetlink.set_addr_gen_mode(link, mode))
         steps += [partial(rtnetlink.add_address, link, ip_interface(address)) for address in self.link_local]
+        if (alias := self.alias) is not None:
+            steps.append(lambda: rtnetlink.set_alias(link, alias))
+        if self.altname:
+            steps.append(partial(take_off, rtnetlink, link, self.altname))
         await undo(self.name, steps)
 
     async def restore_mac(self, rtnetlink: Rtnetlink) -> None:

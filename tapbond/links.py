@@ -18,8 +18,16 @@ from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEW
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from tapbond.errors import NoSuchInterfaceError
-from tapbond.model import Detector, Link
-from tapbond.rtnetlink import IFF_LOWER_UP, IFF_UP, Interface, Rtnetlink, address_from_message, link_from_message
+from tapbond.model import Detector, Link, LinkCounters
+from tapbond.rtnetlink import (
+    IFF_LOWER_UP,
+    IFF_UP,
+    Interface,
+    Rtnetlink,
+    address_from_message,
+    counters_from_message,
+    link_from_message,
+)
 
 log = structlog.get_logger()
 
@@ -66,6 +74,8 @@ class Links:
         self.by_index: dict[int, Link] = {}
         self.resyncs = 0
         """How often events were lost and everything was dumped again."""
+        self.last_counters: LinkCounters | None = None
+        """What the driver of the link had counted that link_removed() tells of; None: it was not told."""
         self._addresses: dict[int, set[Interface]] = {}
         self._rtnetlink = rtnetlink
         self._clock = clock
@@ -185,7 +195,9 @@ class Links:
             if kind == RTM_NEWLINK:
                 self._store(link_from_message(message), when_ns)
             elif kind == RTM_DELLINK:
+                self.last_counters = counters_from_message(message)
                 self._drop(link_from_message(message), when_ns)
+                self.last_counters = None
             elif kind in (RTM_NEWADDR, RTM_DELADDR):
                 self._address(message["index"], address_from_message(message), kind == RTM_NEWADDR)
 

@@ -186,6 +186,40 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
 COUNTER_FIELDS = tuple(field.name for field in msgspec.structs.fields(Counters))
 
 
+class LinkCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """What drivers count on links: struct rtnl_link_stats64 of include/uapi/linux/if_link.h, in its order."""
+
+    rx_packets: int = 0
+    tx_packets: int = 0
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    rx_errors: int = 0
+    tx_errors: int = 0
+    rx_dropped: int = 0
+    tx_dropped: int = 0
+    multicast: int = 0
+    collisions: int = 0
+    rx_length_errors: int = 0
+    rx_over_errors: int = 0
+    rx_crc_errors: int = 0
+    rx_frame_errors: int = 0
+    rx_fifo_errors: int = 0
+    rx_missed_errors: int = 0
+    tx_aborted_errors: int = 0
+    tx_carrier_errors: int = 0
+    tx_fifo_errors: int = 0
+    tx_heartbeat_errors: int = 0
+    tx_window_errors: int = 0
+    rx_compressed: int = 0
+    tx_compressed: int = 0
+    rx_nohandler: int = 0
+    rx_otherhost_dropped: int = 0
+    """Since Linux 5.19."""
+
+
+LINK_COUNTER_FIELDS = tuple(field.name for field in msgspec.structs.fields(LinkCounters))
+
+
 class Switchover(msgspec.Struct, frozen=True, kw_only=True, tag="switchover", tag_field="event"):
     """One change of the slave that sends. Times are CLOCK_MONOTONIC in ns."""
 
@@ -298,6 +332,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     slaves: tuple[SlaveStatus, ...]
     counters: Counters
     """Sums over all slaves that ever were; ``tx_dropped`` and ``rx_dropped`` include the TAP's own."""
+    links: LinkCounters = LinkCounters()
+    """What the drivers of all slaves that ever were counted while they were slaves (tapbond.statistics)."""
     switchovers: int
     last_switchovers: tuple[Switchover, ...]
     """The last 16, oldest first."""

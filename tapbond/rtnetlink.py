@@ -15,7 +15,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from tapbond.errors import LinkRequestError, NoSuchInterfaceError, RightsError
-from tapbond.model import Link
+from tapbond.model import LINK_COUNTER_FIELDS, Link, LinkCounters
 
 T = TypeVar("T")
 Interface = IPv4Interface | IPv6Interface
@@ -52,6 +52,12 @@ def link_from_message(message: Any) -> Link:
         alias=message.get_attr("IFLA_IFALIAS") or "",
         altnames=_altnames(message),
     )
+
+
+def counters_from_message(message: Any) -> LinkCounters | None:
+    """Return what the link's driver has counted, None: the message does not tell."""
+    told = message.get_attr("IFLA_STATS64")
+    return LinkCounters(**{field: told.get(field) or 0 for field in LINK_COUNTER_FIELDS}) if told else None
 
 
 def _parent(message: Any) -> int:
@@ -123,6 +129,10 @@ class Rtnetlink:
         except asyncio.CancelledError:
             await asyncio.wait((answer,))
             raise
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run a call that may have to wait for the kernel's RTNL lock in the thread, between two requests."""
+        return await self._in_thread(call)
 
     async def request(self, what: str, call: Callable[[IPRoute], T]) -> T:
         """Run a request; ``what`` says in an error what was tried on which link."""
@@ -200,6 +210,24 @@ class Rtnetlink:
             lambda ipr: ipr.addr(
                 "del", index=link.ifindex, address=str(address.ip), prefixlen=address.network.prefixlen
             ),
+        )
+
+    async def set_alias(self, link: Link, alias: str) -> None:
+        """Set IFLA_IFALIAS; empty: none."""
+        await self._set(link, "cannot set its alias", IFLA_IFALIAS=alias)
+
+    async def add_altname(self, link: Link, name: str) -> None:
+        """Give the link another name (since Linux 5.5); EEXIST: a link has it."""
+        await self.request(
+            f"{link.name}: cannot add the name {name}",
+            lambda ipr: ipr.link("property_add", index=link.ifindex, altname=name),
+        )
+
+    async def remove_altname(self, link: Link, name: str) -> None:
+        """Take one of its other names off the link; ENOENT: no link has it."""
+        await self.request(
+            f"{link.name}: cannot remove the name {name}",
+            lambda ipr: ipr.link("property_del", index=link.ifindex, altname=name),
         )
 
     async def add_bridge(self, name: str) -> Link:

@@ -6,14 +6,15 @@ MTU and the opening, so that the slave's own IP stack never speaks.
 
 from collections.abc import Awaitable, Callable, Collection
 
-import msgspec
 import structlog
+from msgspec.structs import replace
 
 from tapbond.datapath import DataPath
 from tapbond.delays import LinkDelays
 from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import Isolation
 from tapbond.journal import Journal, Original, undo
+from tapbond.label import Label
 from tapbond.macpolicy import POLICIES, MacPolicy
 from tapbond.model import Detector, Link, MacPolicyName, Role, SlaveFacts, SlaveStatus
 from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Interface, Rtnetlink
@@ -188,6 +189,8 @@ class Registrar:
         datapath: to attach them to.
         journal: where their originals are written down.
         mac_policy: what MAC they get.
+        failover: its name, with which slaves are labelled; None: they are not.
+        greet: is called with each new slave before it carries its first frame.
     """
 
     def __init__(
@@ -197,12 +200,17 @@ class Registrar:
         datapath: DataPath,
         journal: Journal,
         mac_policy: MacPolicy = POLICIES[MacPolicyName.SAME],
+        *,
+        failover: str | None = None,
+        greet: Callable[[Slave], Awaitable[None]] | None = None,
     ) -> None:
         self._rtnetlink = rtnetlink
         self._isolation = isolation
         self._datapath = datapath
         self._journal = journal
         self._mac_policy = mac_policy
+        self._failover = failover
+        self._greet = greet
         self._originals: dict[int, Original] = {}
 
     async def register(self, slave: Slave, mac: str, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
@@ -219,6 +227,7 @@ class Registrar:
             RefusedError: a step failed; all that were done are undone.
         """
         link = slave.link
+        label = self._label(slave)
         link_local = tuple(str(address) for address in addresses if address.ip.is_link_local)
         original = Original(
             ifindex=link.ifindex,
@@ -229,11 +238,17 @@ class Registrar:
             up=link.up,
             addr_gen_mode=link.addr_gen_mode,
             link_local=link_local if link.up and self._isolation.kind != "none" else (),
+            alias=link.alias if label else None,
+            altname=label.altname if label else "",
         )
         self._journal.record(original)
         self._originals[link.ifindex] = original
         try:
             await self._change(slave, mac, mtu, up, addresses)
+            if label is not None:
+                await label.put_on(self._rtnetlink, link)
+            if self._greet is not None:
+                await self._greet(slave)
         except TapbondError as error:
             await self.release(slave)
             if isinstance(error, NoSuchInterfaceError):
@@ -246,9 +261,16 @@ class Registrar:
     def will_give(self, mac: str) -> None:
         """Write down that every slave is about to get another MAC."""
         for ifindex, original in self._originals.items():
-            changed = msgspec.structs.replace(original, given_macs=(*original.given_macs, mac))
+            changed = replace(original, given_macs=(*original.given_macs, mac))
             self._journal.record(changed)
             self._originals[ifindex] = changed
+
+    def _label(self, slave: Slave) -> Label | None:
+        """Return what to call a slave; a name that it has already is nothing to give and to take."""
+        if self._failover is None:
+            return None
+        label = Label.of(self._failover, slave.role, slave.name)
+        return replace(label, altname="") if label.altname in slave.link.altnames else label
 
     async def _change(self, slave: Slave, mac: str, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
         link = slave.link

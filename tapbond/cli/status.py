@@ -53,6 +53,12 @@ def describe(status: Status) -> list[str]:
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("    " + "  ".join(cells).rstrip())
+    links = status.links
+    lines.append(
+        f"    links: tx {links.tx_packets} frames {links.tx_bytes} bytes, rx {links.rx_packets} frames"
+        f" {links.rx_bytes} bytes, errors {links.tx_errors + links.rx_errors},"
+        f" dropped {links.tx_dropped + links.rx_dropped}"
+    )
     if status.last_switchovers:
         last = status.last_switchovers[-1]
         lines.append(

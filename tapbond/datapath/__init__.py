@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from tapbond.filters import Filters
 from tapbond.model import Counters, Decision, Link
 
 
@@ -54,6 +55,9 @@ class DataPath(Protocol):
 
     def send_direct(self, port: int, direct: bool) -> None:
         """Send past the qdisc, or through it."""
+
+    def hear(self, filters: Filters) -> None:
+        """Have every slave, those attached later too, let through what the failover wants to hear."""
 
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force; faults up to ``seen_serial`` are settled by it. Return its generation."""

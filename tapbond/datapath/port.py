@@ -3,22 +3,17 @@
 import errno
 import os
 import socket
-import struct
 
 from tapbond._core import lib
 from tapbond.errors import NoSuchInterfaceError, RightsError, TapbondError
 from tapbond.model import Link
 
 SOL_PACKET = 263
-PACKET_ADD_MEMBERSHIP = 1
 PACKET_AUXDATA = 8
 PACKET_VNET_HDR = 15
 PACKET_IGNORE_OUTGOING = 23
-PACKET_MR_ALLMULTI = 2
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
-
-PACKET_MREQ = struct.Struct("iH10x")
 
 RECEIVE_BUFFER = 8 << 20
 """Bytes. A super-frame counts with its pages: the default of 208 KiB holds three."""
@@ -51,7 +46,6 @@ def open_port(link: Link) -> socket.socket:
         _set_buffer(port, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
         _check(link, lib.tb_port_gate(port.fileno(), 0))
         _check(link, lib.tb_port_bind(port.fileno(), link.ifindex))
-        _hear_multicast(port, link)
     except OSError as error:
         port.close()
         raise TapbondError(f"{link.name}: cannot open a packet socket: {error.strerror}") from error
@@ -67,11 +61,6 @@ def _set_buffer(port: socket.socket, force: int, plain: int, size: int) -> None:
         port.setsockopt(socket.SOL_SOCKET, force, size)
     except PermissionError:
         port.setsockopt(socket.SOL_SOCKET, plain, size)
-
-
-def _hear_multicast(port: socket.socket, link: Link) -> None:
-    """Let every group through the slave's filter; the kernel undoes it when the socket closes."""
-    port.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MREQ.pack(link.ifindex, PACKET_MR_ALLMULTI))
 
 
 def _check(link: Link, result: int) -> None:

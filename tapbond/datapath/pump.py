@@ -10,8 +10,10 @@ import structlog
 
 from tapbond._core import ffi, lib
 from tapbond.datapath import PumpEvent, PumpEventKind, PumpListener
+from tapbond.datapath.hearing import Hearing
 from tapbond.datapath.port import open_port
 from tapbond.errors import TapbondError
+from tapbond.filters import EVERYTHING, Filters
 from tapbond.model import COUNTER_FIELDS, Counters, Decision, Link
 
 log = structlog.get_logger()
@@ -44,6 +46,8 @@ class Pump:
         for place in range(lib.TB_PORTS_MAX):
             self._selection.port[place].fd = -1
         self._sockets: dict[int, socket.socket] = {}
+        self._hearings: dict[int, Hearing] = {}
+        self._filters = EVERYTHING
         self._baseline: dict[int, Counters] = {}
         self._last_total = Counters()
         self._more_announcements: list[bytes] = []
@@ -71,7 +75,11 @@ class Pump:
         Raises:
             TapbondError: see open_port(); or all ports are taken.
         """
-        return self.attach_socket(open_port(link))
+        port_socket = open_port(link)
+        port = self.attach_socket(port_socket)
+        self._hearings[port] = Hearing(port_socket, link)
+        self._hearings[port].set(self._filters)
+        return port
 
     def attach_socket(self, port_socket: socket.socket) -> int:
         """Attach an open socket, whose gate is closed; it is closed by detach()."""
@@ -92,7 +100,14 @@ class Pump:
         self._selection.port[port].id = 0
         generation = self._publish()
         await self._wait_adopted(generation)
+        self._hearings.pop(port, None)
         self._sockets.pop(port).close()
+
+    def hear(self, filters: Filters) -> None:
+        """Have every slave, those attached later too, let through what the failover wants to hear."""
+        self._filters = filters
+        for hearing in self._hearings.values():
+            hearing.set(filters)
 
     def send_direct(self, port: int, direct: bool) -> None:
         """Send past the qdisc, or through it: see tb_port_direct() for what that is good for."""
@@ -173,6 +188,7 @@ class Pump:
         for port_socket in self._sockets.values():
             port_socket.close()
         self._sockets.clear()
+        self._hearings.clear()
         self._asking.close()
 
     def _publish(self) -> int:

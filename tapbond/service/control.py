@@ -117,6 +117,7 @@ class ControlServer:
         await _send(writer, Reply())
 
     async def _get_status(self, _parameters: Parameters) -> object:
+        await self._failover.refresh()
         return self._failover.status()
 
     async def _get_switchovers(self, _parameters: Parameters) -> object:

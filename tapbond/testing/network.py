@@ -1,10 +1,11 @@
 """Links that exist only here, and the rtnetlink that changes them."""
 
+import errno
 from typing import Any, Self
 
 import msgspec
 
-from tapbond.errors import NoSuchInterfaceError
+from tapbond.errors import LinkRequestError, NoSuchInterfaceError
 from tapbond.links import Links
 from tapbond.model import Link
 from tapbond.rtnetlink import Interface, Rtnetlink
@@ -146,6 +147,10 @@ class FakeRtnetlink(Rtnetlink):
     async def close(self) -> None:
         """Do nothing."""
 
+    async def run(self, call: Any) -> Any:
+        """Run the call at once."""
+        return call()
+
     async def request(self, what: str, call: Any) -> Any:
         """Refuse: there is no kernel here to send ``call`` to."""
         raise NotImplementedError(what, call)
@@ -193,6 +198,27 @@ class FakeRtnetlink(Rtnetlink):
         self._ask("remove_address", link, str(address))
         found = self._network.device_addresses.get(link.ifindex, set())
         self._network.set_addresses(self._now(link).name, found - {address})
+
+    async def set_alias(self, link: Link, alias: str) -> None:
+        """Set the alias."""
+        self._alter("set_alias", link, alias, alias=alias)
+
+    async def add_altname(self, link: Link, name: str) -> None:
+        """Give the link another name, unless a link has it."""
+        taken = any(name == device.name or name in device.altnames for device in self._network.devices.values())
+        self._ask("add_altname", link, name)
+        if taken:
+            raise LinkRequestError(f"{link.name}: cannot add the name {name}", errno.EEXIST, "File exists")
+        now = self._now(link)
+        self._network.change(now.name, altnames=now.altnames | {name})
+
+    async def remove_altname(self, link: Link, name: str) -> None:
+        """Take one of its other names off the link."""
+        self._ask("remove_altname", link, name)
+        now = self._now(link)
+        if name not in now.altnames:
+            raise LinkRequestError(f"{link.name}: cannot remove the name {name}", errno.ENOENT, "No such file")
+        self._network.change(now.name, altnames=now.altnames - {name})
 
     async def add_bridge(self, name: str) -> Link:
         """Make a bridge that is down; return it."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from tapbond.datapath import PumpEvent, PumpEventKind, PumpListener
 from tapbond.errors import NoSuchInterfaceError, TapbondError
+from tapbond.filters import EVERYTHING, Filters
 from tapbond.model import COUNTER_FIELDS, Counters, Decision, Link, ReceiveMode
 from tapbond.policy import decide
 from tapbond.testing.clock import NS_PER_S, VirtualClock
@@ -49,6 +50,8 @@ class FakePump:
         self.ports: dict[int, _Port] = {}
         self.direct: dict[int, bool] = {}
         """Whether each port sends past its qdisc."""
+        self.filters: Filters = EVERYTHING
+        """The last ones given to hear()."""
         self.closed = False
         self.stalled = False
         """While set, no decision comes into force and detach() waits; adopt() ends it."""
@@ -100,6 +103,10 @@ class FakePump:
     def send_direct(self, port: int, direct: bool) -> None:
         """Remember which way the port sends."""
         self.direct[port] = direct
+
+    def hear(self, filters: Filters) -> None:
+        """Remember them."""
+        self.filters = filters
 
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force; return its generation."""

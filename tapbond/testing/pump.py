@@ -10,7 +10,7 @@ from tapbond.policy import decide
 from tapbond.testing.clock import NS_PER_S, VirtualClock
 from tapbond.testing.network import FakeNetwork
 
-PORTS_MAX = 16
+PORTS_MAX = 32
 
 
 @dataclass

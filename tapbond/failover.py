@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 import structlog
 
-from tapbond.announce import announcements
+from tapbond.announcer import Announcer
 from tapbond.datapath.pump import Pump
 from tapbond.errors import NoSuchInterfaceError
 from tapbond.events import EventStream
@@ -179,6 +179,7 @@ class Failover:
 
     def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
         """Take note of a link that appeared or changed."""
+        self._announcer.concerned(link.ifindex)
         if link.ifindex == self._master.ifindex:
             self._members.mtu, self._members.up = link.mtu, link.up
             return
@@ -194,12 +195,11 @@ class Failover:
     def link_removed(self, link: Link, when_ns: int) -> None:
         """Take note of a link that was deleted or moved to another namespace."""
         self._members.gone(link.ifindex, when_ns)
+        self._announcer.concerned(link.ifindex)
 
     def addresses_changed(self, ifindex: int) -> None:
         """Announce other addresses from now on."""
-        if ifindex == self._master.ifindex:
-            addresses = [address.ip for address in self._links.addresses(ifindex)]
-            self._pump.set_announcements(self._registry.mac, announcements(self._registry.mac, addresses))
+        self._announcer.concerned(ifindex)
 
     # How it is made. Each step pushes what undoes it.
 
@@ -234,8 +234,18 @@ class Failover:
         self._master = Master(self.name, self._rtnetlink, self._tap_lost)
         unwind.callback(self._master.close)
         await self._master.set_up(self._registry.mac, self.settings.mtu, self._standby_mtu())
-        self._pump = Pump(self._master.fileno(), self.settings.drain_ns)
+        settings = self.settings
+        self._pump = Pump(
+            self._master.fileno(),
+            settings.drain_ns,
+            tolerant=settings.downdelay_ns > 0,
+            silent=settings.announce_count == 0,
+        )
         unwind.push_async_callback(self._pump.close)
+        self._announcer = Announcer(
+            self._pump, self._links, count=settings.announce_count, interval_ns=settings.announce_interval_ns
+        )
+        unwind.callback(self._announcer.close)
         self._selector = Selector(
             self.name,
             self.settings.rx,
@@ -246,6 +256,7 @@ class Failover:
             failed=self._master.failed,
             clock=self._clock,
             reselect=self.settings.reselect,
+            switched=self._announcer.switched,
         )
         unwind.callback(self._selector.close)
         self._members = Membership(
@@ -268,7 +279,7 @@ class Failover:
         await self._links.refresh()
         tap = self._tap_link()
         self._members.mtu, self._members.up = tap.mtu, tap.up
-        self.addresses_changed(tap.ifindex)
+        self._announcer.introduce(tap.ifindex, self._registry.mac)
         for role, link in self._named_links():
             await self._members.register(link.ifindex, role)
         self._selector.start()

@@ -32,6 +32,7 @@ class Selector:
         failed: is called when the TAP is gone for good.
         clock: CLOCK_MONOTONIC in ns.
         reselect: when a better slave takes over from one in use.
+        switched: is called with the port that sends from now on, None: none does.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Selector:
         failed: Callable[[str], None],
         clock: Callable[[], int],
         reselect: Reselect = Reselect.ALWAYS,
+        switched: Callable[[int | None], None] = lambda _port: None,
     ) -> None:
         self.slaves: list[Slave] = []
         self.carrier = False
@@ -60,6 +62,7 @@ class Selector:
         self._emit = emit
         self._failed = failed
         self._clock = clock
+        self._switched = switched
         self._started = False
         self._requested: Slave | None = None
         self._seen_serial = 0
@@ -162,16 +165,15 @@ class Selector:
         self._follow_carrier()
         if active is not None:
             active.forced = False
-        if active is not None and active.name != self.switchovers.active:
-            self._datapath.announce(active.port)
-        self.switchovers.switched(
+        if self.switchovers.switched(
             active.name if active else None,
             cause or self._cause(former, active, now_ns),
             detector,
             when_ns,
             now_ns,
             drain=decision.drain,
-        )
+        ):
+            self._switched(decision.active)
         self._settle_records()
 
     def pump_event(self, event: PumpEvent) -> None:
@@ -227,14 +229,15 @@ class Selector:
         if event.error == 0 and event.generation < self._generation:
             return
         cause = f"send failed: {errno_name(event.error)}" if event.error else "send works again"
-        self.switchovers.switched(
+        if self.switchovers.switched(
             slave.name if slave else None,
             cause,
             Detector.PUMP,
             event.when_ns,
             event.when_ns,
             drain=self.decision.drain,
-        )
+        ):
+            self._switched(event.port if slave else None)
 
     def _follow_carrier(self) -> None:
         carrier = self.decision.active is not None

@@ -39,10 +39,14 @@ class SwitchoverLog:
 
     def switched(
         self, to: str | None, cause: str, detector: Detector, detected_ns: int, decided_ns: int, *, drain: bool
-    ) -> None:
-        """Begin a record, unless ``to`` sends already; one that is still open is closed."""
+    ) -> bool:
+        """Begin a record, unless ``to`` sends already; one that is still open is closed.
+
+        Returns:
+            Whether the sender is another one now.
+        """
         if to == self.active:
-            return
+            return False
         self.close()
         self.count += 1
         self._open = Switchover(
@@ -57,6 +61,7 @@ class SwitchoverLog:
         )
         self._draining = drain and self.active is not None
         self.active = to
+        return True
 
     def renamed(self, old: str, new: str) -> None:
         """Go on under a slave's new name."""

@@ -94,6 +94,7 @@ def test_a_switchover_by_the_pump_is_announced_as_often(lab: Lab, start: Start) 
         process = start(
             lab, "--standby", "eth0", "--primary", "eth1", "--announce", "10", "--announce-interval", "10"
         )
+        assert process.status().active == "eth1"  # and who answers has taken in the addresses before
         lab.down("eth1")
         wait_until(lambda: sw0.frames.count(own_garp(HOST_V4)) >= 10, what="the announcements")
         lab.host.check_output(["ping", "-c2", "-i0.1", FAR_V4])
@@ -266,6 +267,11 @@ def joining(namespace: Namespace, link: str) -> Iterator[None]:
         yield
 
 
+def has_link_local(namespace: Namespace, link: str) -> bool:
+    shown = namespace.check_output(["ip", "addr", "show", link])
+    return "fe80" in shown and "tentative" not in shown
+
+
 def expected_reports(namespace: Namespace, link: str) -> list[bytes]:
     """Return what is to be sent for a link, by what the kernel tells of it."""
     (found,) = json.loads(namespace.check_output(["ip", "-j", "addr", "show", link]))
@@ -280,9 +286,9 @@ def test_groups_are_reported_on_the_new_slave(lab: Lab, start: Start) -> None:
     with Wire(lab.switch, "sw1", ours) as sw1, Wire(lab.switch, "sw0", ours) as sw0:
         process = start(lab, "--standby", "eth0", "--primary", "eth1", *options)
         with joining(lab.host, "tb0"):
-            # The kernel itself reports once more within a second, which must not be taken for ours, and joins
-            # the group of the link-local address when it has that.
-            wait_until(lambda: "fe80" in lab.host.check_output(["ip", "addr", "show", "tb0"]), what="fe80::")
+            # The kernel itself reports once more within a second, which must not be taken for ours. It tells of
+            # the link-local address when duplicate address detection is over; until then :: is the sender.
+            wait_until(lambda: has_link_local(lab.host, "tb0"), what="fe80::")
             wait_until(lambda: len(mld_reports(sw1.frames)) >= 2, what="the kernel's own reports")
             expected = expected_reports(lab.host, "tb0")
             assert len(igmp_reports(expected)) == len(mld_reports(expected)) == 1

@@ -325,7 +325,7 @@ def test_the_kernel_tells_in_proc_which_groups_a_link_has_joined(lab: Lab) -> No
 
     before = groups(index)
     with joining(lab.host, "eth0"):
-        assert groups(index) - before == {GROUP_V4, GROUP_V6}
+        assert groups(index) - before >= {GROUP_V4, GROUP_V6}  # and what its own addresses join meanwhile
         assert GROUP_V4 not in groups(1)
 
 

@@ -14,6 +14,9 @@
 /* How many batches are read off a slave that stops receiving, at the most. */
 #define FINISH_BATCHES 16
 
+/* Rounds of announcements that one selection can ask for; bonding's num_grat_arp ends there too. */
+#define ROUNDS_MAX 255
+
 #define PORT_BIT(i) (1u << (i))
 
 /**
@@ -55,6 +58,23 @@ static bool pump_announce_one(const struct port *port, const uint8_t *frame, siz
 }
 
 /**
+ * pump_announce_sources() - tell the switch where those live now who speak through the TAP
+ * @pump: the pump
+ */
+static void pump_announce_sources(struct tb_pump *pump)
+{
+	struct port *port = &pump->port[pump->sender];
+	uint8_t frame[TB_VNET_LEN + TB_RARP_LEN] = {0};
+
+	for (uint32_t i = 0; i < TB_SOURCES_MAX; i++) {
+		uint32_t len = sources_announce(&pump->sources, i, pump->now, frame + TB_VNET_LEN);
+
+		if (len && pump_announce_one(port, frame, TB_VNET_LEN + len))
+			stat_add(&port->stats.announced, 1);
+	}
+}
+
+/**
  * pump_announce() - tell the switch where the MAC lives now
  * @pump: the pump; the announcements are those of its selection
  */
@@ -72,6 +92,24 @@ static void pump_announce(struct tb_pump *pump)
 		if (pump_announce_one(port, frame, TB_VNET_LEN + announce->len))
 			stat_add(&port->stats.announced, 1);
 	}
+	pump_announce_sources(pump);
+}
+
+/**
+ * pump_announce_again() - announce once more for each round that was asked for
+ * @pump: the pump
+ *
+ * The rounds are counted, because a selection may replace one that was never adopted.
+ */
+static void pump_announce_again(struct tb_pump *pump)
+{
+	uint32_t rounds = pump->selection->announce_round - pump->announced_round;
+
+	pump->announced_round = pump->selection->announce_round;
+	if (rounds > ROUNDS_MAX)
+		rounds = ROUNDS_MAX;
+	while (rounds-- && pump->sender != NOBODY)
+		pump_announce(pump);
 }
 
 /**
@@ -114,7 +152,7 @@ static void pump_set_receivers(struct tb_pump *pump, uint32_t receive, bool anno
 	}
 	pump->draining &= ~receive;
 	pump_set_gates(pump, receive | pump->draining);
-	if (announce && pump->sender != NOBODY)
+	if (announce && pump->sender != NOBODY && !pump->selection->announce_silent)
 		pump_announce(pump);
 	if (pump->draining)
 		pump_finish(pump, leaving);
@@ -223,6 +261,7 @@ void pump_adopt(struct tb_pump *pump)
 	if (!next)
 		return;
 	pump->selection = next;
+	sources_set_own(&pump->sources, next->mac);
 	for (uint32_t i = 0; i < TB_PORTS_MAX; i++)
 		if (pump->port[i].id != next->port[i].id || pump->port[i].fd != next->port[i].fd)
 			pump_replace_port(pump, i, next->port[i]);
@@ -234,6 +273,7 @@ void pump_adopt(struct tb_pump *pump)
 		pump_switch(pump, sender, 0);
 	else
 		pump_set_receivers(pump, tb_select_receivers(next, sender), false);
+	pump_announce_again(pump);
 	if (draining && !pump->draining)
 		pump_tell(pump, TB_DRAINED, NOBODY, 0);
 	atomic_store_explicit(&pump->adopted, next->generation, memory_order_release);

@@ -18,6 +18,7 @@ SOURCES = [
     "batch",
     "select",
     "recent",
+    "sources",
     "vlan",
     "carrier",
     "watch",

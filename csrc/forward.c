@@ -91,6 +91,8 @@ static bool pump_send_failed(struct tb_pump *pump, int error)
 	if (verdict == PORT_AGAIN)
 		return true;
 	stat_add(&port->stats.tx_errors, 1);
+	if (verdict == PORT_FAULT && pump_tolerates(pump, error))
+		verdict = PORT_FRAME;
 	if (verdict == PORT_FRAME) {
 		stat_add(&port->stats.tx_dropped, 1);
 		pump->tx.first++;
@@ -144,10 +146,35 @@ void pump_transmit(struct tb_pump *pump)
 {
 	int n = batch_read_tap(&pump->tx, pump->tap_fd);
 
-	if (n < 0)
+	if (n < 0) {
 		pump_lose_tap(pump, -n);
-	else
-		pump_flush(pump);
+		return;
+	}
+	/* First: a send that fails announces them, and these are among them. */
+	sources_learn(&pump->sources, &pump->tx, pump->now);
+	pump_flush(pump);
+}
+
+/**
+ * pump_is_echo() - is this what we sent on one slave and the switch flooded to another?
+ * @pump: the pump
+ * @index: the port that it came from
+ * @frame: the frame, no runt
+ *
+ * A bridge that has the TAP as a port would believe that its own guests live behind it now. While a
+ * drain lasts, the sender hears echoes too: of what left by the one before it.
+ *
+ * Return: true when it is no news.
+ */
+static bool pump_is_echo(struct tb_pump *pump, uint32_t index, const struct frame *frame)
+{
+	if ((int)index != pump->sender || pump->draining)
+		return frame_is_from(frame, pump->selection->mac) ||
+		       sources_knows(&pump->sources, frame, pump->now);
+	/* A guest that has moved to another machine says so to everybody. */
+	if (frame_is_multicast(frame))
+		sources_forget(&pump->sources, frame);
+	return false;
 }
 
 /**
@@ -165,10 +192,7 @@ static bool pump_may_deliver(struct tb_pump *pump, uint32_t index, const struct 
 	bool allowed =
 		(pump->receive & bit) || ((pump->draining & bit) && !frame_is_multicast(frame));
 
-	/* What we sent on one slave and the switch flooded to another is no news. */
-	if (allowed && (int)index != pump->sender && frame_is_from(frame, pump->selection->mac))
-		allowed = false;
-	if (!allowed) {
+	if (!allowed || pump_is_echo(pump, index, frame)) {
 		stat_add(&stats->rx_dropped, 1);
 		return false;
 	}

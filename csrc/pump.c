@@ -59,6 +59,21 @@ bool pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error)
 }
 
 /**
+ * pump_tolerates() - is this only a link that is down, which is not for us to decide about?
+ * @pump: the pump
+ * @error: errno of a send or a receive that was the slave's fault
+ *
+ * With a downdelay the control plane waits whether the link comes back. ENXIO and ENODEV are links
+ * that will not.
+ *
+ * Return: true when the sender stays the sender.
+ */
+bool pump_tolerates(const struct tb_pump *pump, int error)
+{
+	return pump->selection->tolerant && (error == ENETDOWN || error == ENOBUFS);
+}
+
+/**
  * pump_watch() - epoll_ctl(2) with our tags
  * @pump: the pump
  * @operation: EPOLL_CTL_*
@@ -96,6 +111,8 @@ static void pump_port_event(struct tb_pump *pump, uint32_t index, uint32_t event
 	if ((events & EPOLLERR) && error <= 0)
 		error = port_error(port);
 	error = port_excuse(port, error);
+	if (pump_tolerates(pump, error))
+		error = 0;
 	if (events & EPOLLHUP) {
 		/* Only a socketpair does this, and it never ends: stop listening. */
 		pump_watch(pump, EPOLL_CTL_DEL, port->fd, 0, index);
@@ -225,6 +242,7 @@ struct tb_pump *tb_pump_new(int tap_fd)
 	for (int i = 0; i < TB_PORTS_MAX; i++)
 		pump->port[i].fd = -1;
 	mailbox_init(&pump->mailbox);
+	sources_init(&pump->sources);
 	pump->selection = &pump->mailbox.letter[0];
 	err = pump_init(pump);
 	if (!err)

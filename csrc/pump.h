@@ -12,6 +12,7 @@
 #include "port.h"
 #include "recent.h"
 #include "report.h"
+#include "sources.h"
 #include "stats.h"
 
 #define NOBODY (-1)
@@ -45,14 +46,17 @@ struct tb_pump {
 	int blocked;  /* the port whose socket is full while tx holds frames, or NOBODY */
 	int resend;   /* the port that failed on the frame at tx.first, or NOBODY */
 	bool await_tx, await_rx;
+	uint32_t announced_round; /* the announce_round that was answered */
 
 	struct tap_stats tap_stats;
 	struct batch tx, rx;
 	struct recent recent;
+	struct tb_sources sources;
 };
 
 /* pump.c */
 uint64_t pump_clock(void);
+bool pump_tolerates(const struct tb_pump *pump, int error);
 bool pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error);
 int pump_watch(struct tb_pump *pump, int operation, int fd, uint32_t events, uint32_t tag);
 

@@ -13,11 +13,14 @@
 /* cffi: begin */
 
 /* Slaves that one pump can hold at a time. */
-#define TB_PORTS_MAX 16
+#define TB_PORTS_MAX 32
 /* Announcements that a selection can carry, and the longest (an Ethernet header and an NA with its
- * option). */
-#define TB_ANNOUNCE_MAX 32
+ * option), with two VLAN tags. */
+#define TB_ANNOUNCE_MAX 128
 #define TB_ANNOUNCE_LEN 96
+/* Others who speak through the TAP that are remembered, and what announces one of them. */
+#define TB_SOURCES_MAX 256
+#define TB_RARP_LEN 64
 /* The legacy virtio_net_hdr that precedes every frame on the TAP and on the packet sockets. */
 #define TB_VNET_LEN 10
 
@@ -69,6 +72,9 @@ struct tb_selection {
 	uint32_t receive;	    /* bit mask of the ports that deliver, unless ... */
 	uint32_t receive_sender;    /* ... only the sender delivers, whoever it is (rx=active) */
 	uint8_t mac[8];		    /* the failover's, 6 bytes used */
+	uint32_t tolerant;	  /* a sender that is down stays the sender until told otherwise */
+	uint32_t announce_silent; /* say nothing at a switch, only in rounds */
+	uint32_t announce_round;  /* each one more: announce once more on the sender */
 	uint32_t announce_count;
 	struct tb_announcement announce[TB_ANNOUNCE_MAX];
 };
@@ -111,6 +117,14 @@ void tb_pump_tap_counters(const struct tb_pump *pump, struct tb_tap_counters *ou
 int tb_select_sender(const struct tb_selection *selection, uint32_t suspended);
 uint32_t tb_select_receivers(const struct tb_selection *selection, int sender);
 int tb_vlan_insert(uint8_t *frame, uint32_t len, uint16_t tpid, uint16_t tci);
+
+struct tb_sources;
+
+struct tb_sources *tb_sources_new(void);
+void tb_sources_free(struct tb_sources *sources);
+void tb_sources_learn(struct tb_sources *sources, uint8_t *frame, uint32_t len, uint64_t now);
+int tb_sources_knows(struct tb_sources *sources, uint8_t *frame, uint32_t len, uint64_t now);
+
 int tb_port_bind(int fd, uint32_t ifindex);
 int tb_port_gate(int fd, int open);
 int tb_port_direct(int fd, int direct);

@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 import structlog
 
-from tapbond.announce import announcements
+from tapbond.announcer import Announcer
 from tapbond.datapath.pump import Pump
 from tapbond.errors import NoSuchInterfaceError
 from tapbond.events import EventStream
@@ -64,7 +64,8 @@ class Failover:
 
     def __init__(self, name: str, *, clock: Callable[[], int] = time.monotonic_ns, **options: Any) -> None:
         settings = options.pop("settings", None) or Settings.of(name, options)
-        self.settings = settings
+        self.settings: Settings = settings
+        self._mac_policy = POLICIES[settings.mac_policy]
         self.name = settings.name
         self.ready = asyncio.Event()
         """Set when the failover has its carrier for the first time."""
@@ -192,6 +193,7 @@ class Failover:
         """Take note of a link that appeared or changed."""
         if self._master.ifindex in (link.ifindex, link.parent):
             self._surface.changed()
+        self._announcer.concerned(link.ifindex)
         if link.ifindex == self._master.ifindex:
             self._propagation.master_changed(link)
             return
@@ -212,15 +214,11 @@ class Failover:
         """Take note of a link that was deleted or moved to another namespace."""
         self._surface.gone(link, self._links.last_counters)
         self._members.gone(link.ifindex, when_ns)
+        self._announcer.concerned(link.ifindex)
 
     def addresses_changed(self, ifindex: int) -> None:
         """Announce other addresses from now on."""
-        if ifindex == self._master.ifindex:
-            self._set_announcements()
-
-    def _set_announcements(self) -> None:
-        addresses = [address.ip for address in self._links.addresses(self._master.ifindex)]
-        self._pump.set_announcements(self._registry.mac, announcements(self._registry.mac, addresses))
+        self._announcer.concerned(ifindex)
 
     # How it is made. Each step pushes what undoes it.
 
@@ -243,7 +241,7 @@ class Failover:
             self.settings.primary,
             backups=self.settings.backups,
             slots=self.settings.slots,
-            mac_policy=POLICIES[self.settings.mac_policy],
+            mac_policy=self._mac_policy,
         )
         for role, link in self._named_links():
             self._registry.check(link, role, self._links.by_index)
@@ -255,8 +253,18 @@ class Failover:
         self._master = Master(self.name, self._rtnetlink, self._tap_lost)
         unwind.callback(self._master.close)
         await self._master.set_up(self._registry.mac, self.settings.mtu, self._standby_mtu())
-        self._pump = Pump(self._master.fileno(), self.settings.drain_ns)
+        settings = self.settings
+        self._pump = Pump(
+            self._master.fileno(),
+            settings.drain_ns,
+            tolerant=settings.downdelay_ns > 0,
+            silent=settings.announce_count == 0 or self._mac_policy.follows,
+        )
         unwind.push_async_callback(self._pump.close)
+        self._announcer = Announcer(
+            self._pump, self._links, count=settings.announce_count, interval_ns=settings.announce_interval_ns
+        )
+        unwind.callback(self._announcer.close)
         self._selector = Selector(
             self.name,
             self.settings.rx,
@@ -278,7 +286,7 @@ class Failover:
             self._isolation,
             self._pump,
             self._journal,
-            POLICIES[self.settings.mac_policy],
+            self._mac_policy,
             failover=self.name,
             greet=self._surface.greet,
         )
@@ -301,7 +309,7 @@ class Failover:
             self._selector.slaves,
             registrar,
             self._rtnetlink,
-            mac_policy=POLICIES[self.settings.mac_policy],
+            mac_policy=self._mac_policy,
             mac_changed=self._mac_changed,
             emit=self._emit,
         )
@@ -314,7 +322,7 @@ class Failover:
         await self._links.refresh()
         tap = self._tap_link()
         self._members.mtu, self._members.up = tap.mtu, tap.up
-        self.addresses_changed(tap.ifindex)
+        self._announcer.introduce(tap.ifindex, self._registry.mac)
         for role, link in self._named_links():
             await self._members.register(link.ifindex, role)
         self._selector.start()
@@ -353,7 +361,10 @@ class Failover:
     def _switched(self, slave: Slave | None) -> None:
         """Another slave sends."""
         self._surface.changed()
-        self._propagation.follow(slave)
+        if slave is None or not self._mac_policy.follows:
+            self._announcer.switched(None if slave is None else slave.port)
+        elif not self._propagation.follow(slave):
+            self._announcer.begin(slave.port)
 
     def _slave_mac_changed(self, slave: Slave) -> None:
         if slave is self._selector.active:
@@ -362,7 +373,9 @@ class Failover:
 
     def _mac_changed(self) -> None:
         """The failover has another MAC: say so on the slave that sends."""
-        self._set_announcements()
+        self._announcer.introduce(self._master.ifindex, self._registry.mac)
+        if (active := self._selector.active) is not None:
+            self._announcer.begin(active.port)
 
     def _set_carrier(self, on: bool) -> None:
         self._master.set_carrier(on)

@@ -71,11 +71,13 @@ class Propagation:
         self._newest = link
         self._begin()
 
-    def follow(self, slave: Slave | None) -> None:
-        """Give the failover the MAC of the slave that sends now, if that is the policy."""
-        if self._mac_policy.follows and slave is not None and slave.link.mac != self._registry.mac:
-            self._followed = slave.link.mac
-            self._begin()
+    def follow(self, slave: Slave) -> bool:
+        """Give the failover the MAC of the slave that sends now, if that is the policy; return whether."""
+        if not self._mac_policy.follows or slave.link.mac == self._registry.mac:
+            return False
+        self._followed = slave.link.mac
+        self._begin()
+        return True
 
     async def give(self, slave: Slave) -> None:
         """Give a slave the failover's MAC again that somebody has changed, if that is the policy; else say so."""

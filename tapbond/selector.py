@@ -63,6 +63,7 @@ class Selector:
         self._emit = emit
         self._failed = failed
         self._clock = clock
+        self._switched = switched
         self._started = False
         self._requested: Slave | None = None
         self._seen_serial = 0
@@ -165,8 +166,6 @@ class Selector:
         self._follow_carrier()
         if active is not None:
             active.forced = False
-        if active is not None and active.name != self.switchovers.active:
-            self._datapath.announce(active.port)
         if self.switchovers.switched(
             active.name if active else None,
             cause or self._cause(former, active, now_ns),

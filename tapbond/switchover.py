@@ -40,7 +40,11 @@ class SwitchoverLog:
     def switched(
         self, to: str | None, cause: str, detector: Detector, detected_ns: int, decided_ns: int, *, drain: bool
     ) -> bool:
-        """Begin a record, unless ``to`` sends already; one that is still open is closed. Return whether."""
+        """Begin a record, unless ``to`` sends already; one that is still open is closed.
+
+        Returns:
+            Whether the sender is another one now.
+        """
         if to == self.active:
             return False
         self.close()

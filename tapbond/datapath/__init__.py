@@ -66,7 +66,13 @@ class DataPath(Protocol):
         """Send these whenever the sending slave changes."""
 
     def announce(self, port: int) -> None:
-        """Send them on this port now."""
+        """Send those for which set_announcements() has no room by itself on this port."""
+
+    def announce_again(self) -> None:
+        """Send all that a change of the sending slave sends once more, on the one that sends."""
+
+    def send(self, port: int, frame: bytes) -> None:
+        """Send a frame on a port, once what was published before is in force."""
 
     def ready(self, ifindex: int) -> bool | None:
         """Ask the device itself: up with a carrier? None: there is no such link."""

@@ -31,17 +31,24 @@ class Pump:
     Args:
         tap_fd: non-blocking, each frame behind a 10-byte virtio_net_hdr; stays the caller's, and open.
         drain_ns: see DRAIN_NS.
+        tolerant: a sender that is only down (ENETDOWN) goes on being the sender: who waits for its link to come
+            back decides when that is over. What is sent meanwhile is lost, and counted as dropped.
+        silent: announce nothing when the sender changes.
 
     Raises:
         OSError: no memory or descriptors for it.
     """
 
-    def __init__(self, tap_fd: int, drain_ns: int = DRAIN_NS) -> None:
+    def __init__(
+        self, tap_fd: int, drain_ns: int = DRAIN_NS, *, tolerant: bool = False, silent: bool = False
+    ) -> None:
         self._pump = lib.tb_pump_new(tap_fd)
         if self._pump == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
         self._selection = ffi.new("struct tb_selection *")
         self._selection.drain_ns = 0
+        self._selection.tolerant = tolerant
+        self._selection.announce_silent = silent
         self._drain_ns = drain_ns
         for place in range(lib.TB_PORTS_MAX):
             self._selection.port[place].fd = -1
@@ -51,6 +58,8 @@ class Pump:
         self._baseline: dict[int, Counters] = {}
         self._last_total = Counters()
         self._more_announcements: list[bytes] = []
+        self._held_back: list[tuple[int, int, bytes]] = []
+        self._generation = 0
         self._ids = itertools.count(1)
         self._listener: PumpListener | None = None
         self._adopted = asyncio.Event()
@@ -128,10 +137,12 @@ class Pump:
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Give the pump the frames to send whenever the sender changes.
 
-        The pump itself sends the first 32, before any frame of the host; the others follow from announce().
+        The pump itself sends the first 128, before any frame of the host; the others, and those longer than it
+        can hold, follow from announce().
         """
-        fitting = [frame for frame in frames if len(frame) <= lib.TB_ANNOUNCE_LEN]
-        first, self._more_announcements = fitting[: lib.TB_ANNOUNCE_MAX], fitting[lib.TB_ANNOUNCE_MAX :]
+        first = [frame for frame in frames if len(frame) <= lib.TB_ANNOUNCE_LEN][: lib.TB_ANNOUNCE_MAX]
+        sent_by_pump = set(first)
+        self._more_announcements = [frame for frame in frames if frame not in sent_by_pump]
         ffi.memmove(self._selection.mac, bytes.fromhex(mac.replace(":", "")), 6)
         self._selection.announce_count = len(first)
         for place, frame in enumerate(first):
@@ -142,11 +153,20 @@ class Pump:
     def announce(self, port: int) -> None:
         """Send the announcements for which the pump had no room on this port."""
         for frame in self._more_announcements:
-            try:
-                self._sockets[port].send(VNET_HEADER + frame)
-            except OSError as error:
-                log.warning("cannot announce", port=port, error=error.strerror)
-                return
+            self.send(port, frame)
+
+    def announce_again(self) -> None:
+        """Have the pump send what it sends when the sender changes once more, on the sender."""
+        self._selection.announce_round = (self._selection.announce_round + 1) % (1 << 32)
+        self._publish()
+
+    def send(self, port: int, frame: bytes) -> None:
+        """Send a frame on a port, as soon as what was published before is in force.
+
+        Sooner, a switch would learn from it the way to a slave that is not heard yet.
+        """
+        self._held_back.append((self._generation, port, frame))
+        self._send_held_back()
 
     def ready(self, ifindex: int) -> bool | None:
         """Return whether the device is up with a carrier, None when it does not exist."""
@@ -189,11 +209,23 @@ class Pump:
             port_socket.close()
         self._sockets.clear()
         self._hearings.clear()
+        self._held_back.clear()
         self._asking.close()
 
     def _publish(self) -> int:
         self._check_open()
-        return int(lib.tb_pump_publish(self._pump, self._selection))
+        self._generation = int(lib.tb_pump_publish(self._pump, self._selection))
+        return self._generation
+
+    def _send_held_back(self) -> None:
+        adopted = 0 if self._pump == ffi.NULL else lib.tb_pump_adopted(self._pump)
+        while self._held_back and self._held_back[0][0] <= adopted:
+            _, port, frame = self._held_back.pop(0)
+            if (port_socket := self._sockets.get(port)) is None:
+                continue
+            # The first error may be an old one: see port_send() in csrc/port.c.
+            if _send_error(port_socket, frame) and (reason := _send_error(port_socket, frame)):
+                log.debug("cannot announce", port=port, error=reason)
 
     def _check_open(self) -> None:
         if self._pump == ffi.NULL:
@@ -219,6 +251,7 @@ class Pump:
         os.eventfd_read(event_fd)
         # Whatever it is: the event that tells of an adoption may be the one that found no room.
         self._adopted.set()
+        self._send_held_back()
         try:
             self._pass_on_events()
         except BaseException:
@@ -238,3 +271,12 @@ class Pump:
             )
             if self._listener is not None:
                 self._listener.pump_event(event)
+
+
+def _send_error(port_socket: socket.socket, frame: bytes) -> str:
+    """Send a frame; return why that did not work, or nothing."""
+    try:
+        port_socket.send(VNET_HEADER + frame)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

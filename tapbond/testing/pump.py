@@ -11,7 +11,7 @@ from tapbond.policy import decide
 from tapbond.testing.clock import NS_PER_S, VirtualClock
 from tapbond.testing.network import FakeNetwork
 
-PORTS_MAX = 16
+PORTS_MAX = 32
 
 
 @dataclass
@@ -45,6 +45,10 @@ class FakePump:
         """All decisions with the serial up to which they settled faults, oldest first."""
         self.announced: list[int] = []
         """The ports given to announce(), oldest first."""
+        self.rounds: list[int | None] = []
+        """Who was the sender at each announcement by the pump: at each switch, and at each announce_again()."""
+        self.sent: list[tuple[int, bytes]] = []
+        """What was given to send(), oldest first."""
         self.announcements: list[bytes] = []
         self.mac = ""
         self.ports: dict[int, _Port] = {}
@@ -124,6 +128,15 @@ class FakePump:
     def announce(self, port: int) -> None:
         """Write it down in ``announced``."""
         self.announced.append(port)
+
+    def announce_again(self) -> None:
+        """Write it down in ``rounds``."""
+        self._check_open()
+        self.rounds.append(self._sender)
+
+    def send(self, port: int, frame: bytes) -> None:
+        """Write it down in ``sent``."""
+        self.sent.append((port, frame))
 
     def ready(self, ifindex: int) -> bool | None:
         """Return what the device in the network is like, whatever has been told of it."""
@@ -229,6 +242,8 @@ class FakePump:
 
     def _switch(self, error: int) -> None:
         former, self._sender = self._sender, self._select()
+        if self._sender is not None:
+            self.rounds.append(self._sender)
         self._await = {PumpEventKind.FIRST_TX, PumpEventKind.FIRST_RX} if self._sender is not None else set()
         self.tell(PumpEventKind.SWITCHED, self._sender, error)
         if self.decision.drain and former is not None:

@@ -108,9 +108,17 @@ def waiting(end: socket.socket) -> list[bytes]:
 class Rig:
     """See above; also the listener of the pump."""
 
-    def __init__(self, slaves: int = 2, *, drain_ns: int = LONG_DRAIN_NS, kind: int = socket.SOCK_DGRAM) -> None:
+    def __init__(
+        self,
+        slaves: int = 2,
+        *,
+        drain_ns: int = LONG_DRAIN_NS,
+        kind: int = socket.SOCK_DGRAM,
+        tolerant: bool = False,
+        silent: bool = False,
+    ) -> None:
         self.host, self.tap = pair(kind, 1 << 20)
-        self.pump = Pump(self.tap.fileno(), drain_ns)
+        self.pump = Pump(self.tap.fileno(), drain_ns, tolerant=tolerant, silent=silent)
         self.events: list[PumpEvent] = []
         self.far: dict[int, socket.socket] = {}
         for _ in range(slaves):

@@ -254,7 +254,7 @@ async def test_another_slave_in_the_same_place_is_another_slave() -> None:
 async def test_all_places_can_be_taken_and_no_more() -> None:
     async with running(lib.TB_PORTS_MAX) as rig:
         far, near = pair()
-        with pytest.raises(TapbondError, match="no more than 16 slaves"):
+        with pytest.raises(TapbondError, match="no more than 32 slaves"):
             rig.pump.attach_socket(near)
         assert near.fileno() < 0
         far.close()

@@ -33,6 +33,7 @@ class Stage:
         self.carriers: list[bool] = []
         self.events: list[Event] = []
         self.failures: list[str] = []
+        self.switched: list[Slave | None] = []
         self.locks = tmp_path
         self.selector = Selector(
             "tb0",
@@ -43,6 +44,7 @@ class Stage:
             emit=self.events.append,
             failed=self.failures.append,
             clock=self.clock,
+            switched=self.switched.append,
         )
         self.pump.start(self.selector)
         self.network.links.listen(self)
@@ -563,8 +565,8 @@ def test_announcements_go_to_the_new_sender_once(play: Callable[..., Stage]) -> 
         stage.pump.fault(0, errno.ENETDOWN)
         await settle()
 
-    announced = play(scene).pump.announced
-    assert announced[:2] == [1, 0]
+    stage = play(scene)
+    assert stage.switched[:2] == [stage.primary, stage.standby]
 
 
 def test_rx_kernel_registers_and_receives_on_the_primary_only(play: Callable[..., Stage]) -> None:

@@ -339,7 +339,7 @@ async def test_a_fake_pump_has_as_many_ports_as_the_real_one() -> None:
     links = [network.add(f"eth{n}", MAC) for n in range(PORTS_MAX + 1)]
     for link in links[:-1]:
         pump.attach(link)
-    with pytest.raises(TapbondError, match="no more than 16 slaves"):
+    with pytest.raises(TapbondError, match="no more than 32 slaves"):
         pump.attach(links[-1])
     network.delete("eth0")
     with pytest.raises(NoSuchInterfaceError):

@@ -1,0 +1,116 @@
+"""When and how often a failover announces itself: ``num_grat_arp`` and ``peer_notif_delay`` of bonding.rst.
+
+The pump sends the first announcement itself, before any frame of the host, even when it switched before anybody
+was asked. Everything after that is counted here.
+"""
+
+import asyncio
+from ipaddress import IPv4Address, IPv6Address
+
+from tapbond.announce import announcements, tagged
+from tapbond.datapath import DataPath
+from tapbond.groups import Reader, joined, read_proc, reports
+from tapbond.links import Links
+from tapbond.stack import STACKABLE, voices
+
+NS_PER_S = 1_000_000_000
+
+
+class Announcer:
+    """Announces a failover, and what is stacked on it, after each switchover.
+
+    Args:
+        datapath: sends.
+        links: tells what is stacked on the failover, and the addresses.
+        count: how often each switchover is announced; 0: never.
+        interval_ns: from one announcement to the next.
+        read: see tapbond.groups.joined(); of the namespace that the failover is in.
+    """
+
+    def __init__(
+        self, datapath: DataPath, links: Links, *, count: int, interval_ns: int, read: Reader = read_proc
+    ) -> None:
+        self.ifindex = 0
+        """The failover's."""
+        self.mac = ""
+        self._datapath = datapath
+        self._links = links
+        self._count = count
+        self._interval_s = interval_ns / NS_PER_S
+        self._read = read
+        self._told: tuple[str, list[bytes]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def introduce(self, ifindex: int, mac: str) -> None:
+        """Say which link the failover is, and which MAC it has from now on."""
+        self.ifindex, self.mac = ifindex, mac
+        self.refresh()
+
+    def concerned(self, ifindex: int) -> None:
+        """A link or its addresses have changed: announce something else from now on if it matters."""
+        link = self._links.by_index.get(ifindex)
+        if ifindex == self.ifindex or link is None or link.kind in STACKABLE:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Have the data path announce what there is now."""
+        if not self.ifindex:
+            return
+        frames: list[bytes] = []
+        for voice in voices(self._links.by_index, self.ifindex, self.mac):
+            frames += announcements(voice.mac, self._addresses(voice.ifindex), voice.tags)
+        frames = list(dict.fromkeys(frames))  # a macvlan may have its parent's MAC
+        if self._told != (self.mac, frames):
+            self._told = self.mac, frames
+            self._datapath.set_announcements(self.mac, frames)
+
+    def switched(self, port: int | None) -> None:
+        """Go on where the pump has begun: it sends on another port now, and has announced that once.
+
+        Args:
+            port: None: on none, so that there is nothing left to say.
+        """
+        self.close()
+        if port is not None and self._count:
+            self._add_to_announcement(port)
+            self._repeat(port, self._count - 1)
+
+    def begin(self, port: int) -> None:
+        """Announce from the beginning, all ``count`` times: something else than the pump announced."""
+        self.close()
+        if self._count:
+            self._once_more(port, self._count)
+
+    def close(self) -> None:
+        """Announce no more until the next switchover."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _repeat(self, port: int, left: int) -> None:
+        self._timer = None
+        if left:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._interval_s, self._once_more, port, left)
+
+    def _once_more(self, port: int, left: int) -> None:
+        self._datapath.announce_again()
+        self._add_to_announcement(port)
+        self._repeat(port, left - 1)
+
+    def _add_to_announcement(self, port: int) -> None:
+        """Send what the pump does not: announcements it has no room for, and the multicast groups."""
+        self._datapath.announce(port)
+        for frame in self._reports():
+            self._datapath.send(port, frame)
+
+    def _reports(self) -> list[bytes]:
+        """Return the reports of all groups, as the kernel tells of them now."""
+        return [
+            tagged(frame, voice.tags)
+            for voice in voices(self._links.by_index, self.ifindex, self.mac)
+            for frame in reports(voice.mac, joined(voice.ifindex, self._read), self._addresses(voice.ifindex))
+        ]
+
+    def _addresses(self, ifindex: int) -> list[IPv4Address | IPv6Address]:
+        return [address.ip for address in self._links.addresses(ifindex)]

@@ -4,8 +4,9 @@ One round each interval: take in all answers, count, decide, ask again. As the a
 that came late counts none as missing that waits in a socket. Nothing reads the sockets in between: uvloop stops
 calling the reader of a packet socket whose link was down, and when an answer came the kernel writes down.
 
-What the paths say is compared before it counts: the active slave is left only for one whose path has answered in
-the last round. When the target itself dies, no path answers, and nothing is left for another that is no better.
+What the paths say is compared before it counts: the active slave is distrusted when another path has answered in
+the last round, or when no path is left that might. So when the target itself dies, nothing is left for another path
+that is about to fall silent too.
 """
 
 import asyncio
@@ -155,12 +156,13 @@ class Prober:
         active = self._selector.active
         for lane in lanes:
             lane.path.close_round(lane.slave is active, now_ns)
-        better = any(lane.path.answered and lane.path.fresh for lane in lanes if lane.slave is not active)
+        others = [lane.path for lane in lanes if lane.slave is not active and lane.path.answered]
+        wait = bool(others) and not any(path.fresh for path in others)
         changed = False
         for lane in lanes:
             slave, in_use = lane.slave, lane.slave is active
-            self._tell(lane, kept=in_use and not better)
-            trusted = lane.path.answered or (in_use and not better)
+            self._tell(lane, kept=in_use and not others)
+            trusted = lane.path.answered or (in_use and wait)
             if trusted == slave.answered:
                 continue
             changed = True

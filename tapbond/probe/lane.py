@@ -31,9 +31,20 @@ class Lane:
         self._targets = {(target.watcher.name, target.address): target for target in targets}
         self._watchers = {target.watcher.name: target.watcher for target in targets}
         self._mac = self._former = b""
+        self._heard: set[bytes] = set()
         self._frames: dict[Target, bytes] = {}
         self._sent_ns: dict[Target, int] = {}
         slave.path = path
+
+    @property
+    def mac(self) -> str:
+        """What it probes with now, ``aa:bb:cc:dd:ee:ff``."""
+        return self._mac.hex(":")
+
+    @property
+    def mac_heard(self) -> bool:
+        """Whether that was ever answered."""
+        return self._mac in self._heard
 
     def close(self) -> None:
         """Probe no more."""
@@ -48,6 +59,7 @@ class Lane:
                 if answer is None or answer.mac not in (self._mac, self._former):
                     continue
                 if target := self._targets.get((watcher.name, answer.address)):
+                    self._heard.add(answer.mac)
                     self.path.heard(target, self._round_trip(target, stamp_ns))
 
     def send(self, failover: bytes, active: bool) -> None:

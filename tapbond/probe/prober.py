@@ -5,8 +5,8 @@ that came late counts none as missing that waits in a socket. Nothing reads the 
 calling the reader of a packet socket whose link was down, and when an answer came the kernel writes down.
 
 What the paths say is compared before it counts: the active slave is distrusted when another path has answered in
-the last round, or when no path is left that might. So when the target itself dies, nothing is left for another path
-that is about to fall silent too.
+the last round, or when no path is left that might. So when the target itself dies, the active slave is not left
+for one that is about to fall silent too.
 """
 
 import asyncio
@@ -29,6 +29,10 @@ from tapbond.slave import Slave
 log = structlog.get_logger()
 
 NS_PER_S = 1_000_000_000
+
+NEVER_HEARD = (
+    "nobody ever answered this MAC over it: does something drop frames from MACs that are not the link's?"
+)
 
 PortOpener = Callable[[Link, bytes], ProbePort]
 """Opens a port on a link, with the MAC that it may probe from beside the link's own."""
@@ -191,8 +195,8 @@ class Prober:
             log.info("probes are answered again", **about)
             return
         lost = [probe.target for probe in lane.path.status() if not probe.answered]
-        note = {"note": "no other path answers: it stays active"} if kept else {}
-        log.warning("probes go unanswered though the link is up", targets=lost, **about, **note)
+        note = "no other path answers: it stays active" if kept else "" if lane.mac_heard else NEVER_HEARD
+        log.warning("probes go unanswered though the link is up", targets=lost, **about, note=note, mac=lane.mac)
 
     def _tell_unknown(self, now_ns: int) -> None:
         """Log once which targets have never answered."""

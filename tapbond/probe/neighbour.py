@@ -46,7 +46,7 @@ class NeighbourWatcher:
 
     def answer(self, frame: bytes) -> Answer | None:
         """Return who advertises its address to the link-local address of which MAC (RFC 4861, section 7.1.2)."""
-        if len(frame) < TARGET_AT + 16:
+        if len(frame) < TARGET_AT + 16 or frame[12:14] != ETHERTYPE_IPV6.to_bytes(2):
             return None
         version, length, following, hop_limit = struct.unpack_from("!IHBB", frame, IPV6_AT)
         if (version >> 28, following, hop_limit) != (6, ICMPV6, HOP_LIMIT):

@@ -78,6 +78,7 @@ def test_no_arp_reply(at: int, value: str) -> None:
 @pytest.mark.parametrize(
     ("at", "value"),
     [
+        (12, "0800"),
         (0, "525400000002"),  # a MAC that the address is not made of
         (14, "50"),  # no IPv6
         (19, "17"),  # shorter than an advertisement

@@ -31,17 +31,19 @@ log = structlog.get_logger()
 NS_PER_S = 1_000_000_000
 
 NEVER_HEARD = (
-    "nobody ever answered this MAC over it: does something drop frames from MACs that are not the link's?"
+    "nobody has ever answered this MAC over it: if something there drops frames from MACs that are not the link's"
+    " (spoof check, port security), allow it, or use --mac-policy follow"
 )
+"""The path may be fine, but there is no other way to know: the failover's MAC would move the switch's table."""
 
 PortOpener = Callable[[Link, bytes], ProbePort]
 """Opens a port on a link, with the MAC that it may probe from beside the link's own."""
 
 
-def port_opener(targets: Sequence[Target], opener: SocketOpener = open_socket) -> PortOpener:
-    """Return what opens the ports for these targets, over sockets that ``opener`` makes."""
+def port_opener(targets: Sequence[Target], open_socket: SocketOpener) -> PortOpener:
+    """Return what opens the ports for these targets, over sockets that ``open_socket`` makes."""
     patterns = {target.watcher.name: target.watcher.pattern for target in targets}
-    return lambda link, mac: SocketPort(link, mac, patterns.values(), opener)
+    return lambda link, mac: SocketPort(link, mac, patterns.values(), open_socket)
 
 
 class Prober:
@@ -53,7 +55,8 @@ class Prober:
         mac: returns the failover's MAC.
         probing: what, and how; without targets this does nothing.
         clock: CLOCK_MONOTONIC in ns.
-        open_port: opens a port on a slave; None: port_opener()'s.
+        open_port: opens a port on a slave; None: port_opener()'s, over the sockets that open_socket makes.
+        open_socket: see SocketPort; slaves may be in another namespace.
 
     Raises:
         TapbondError: a target is no address of one host.
@@ -67,6 +70,7 @@ class Prober:
         probing: Probing,
         clock: Callable[[], int],
         open_port: PortOpener | None = None,
+        open_socket: SocketOpener = open_socket,
     ) -> None:
         self._failover = failover
         self._selector = selector
@@ -74,7 +78,7 @@ class Prober:
         self._probing = probing
         self._clock = clock
         self._targets = [target_of(text) for text in dict.fromkeys(probing.targets)]
-        self._open_port = open_port or port_opener(self._targets)
+        self._open_port = open_port or port_opener(self._targets, open_socket)
         self._known: set[Target] = set()
         self._lanes: dict[Slave, Lane] = {}
         self._sent_ns = 0

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapbond.errors import TapbondError
 from tapbond.probe import target_of
 from tapbond.probe.state import Path
 from tapbond.probe.watcher import Target
-from tapbond.settings import Probing
+from tapbond.settings import Probing, Settings
 
 T = 10**12
 MS = 1_000_000
@@ -188,3 +189,11 @@ def test_against_a_model(steps: list[tuple[bool, bool, bool]], missed_max: int, 
         assert walk.path.answered is not lost
         assert walk.path.fresh is heard
         assert walk.path.status()[0].missed == (0 if heard else len(run))
+
+
+@pytest.mark.parametrize("options", [{"interval_ns": 19 * MS}, {"interval_ns": 0}, {"missed_max": 0}])
+def test_no_probing(options: dict[str, int]) -> None:
+    with pytest.raises(TapbondError, match=r"at least 20 ms|cannot be lost"):
+        Probing(**options)
+    with pytest.raises(TapbondError):
+        Settings.of("tb0", {"standby": "eth0", "probing": options})

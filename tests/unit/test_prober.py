@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tapbond.delays import LinkDelays
-from tapbond.errors import TapbondError
+from tapbond.errors import NoSuchSlaveError, TapbondError
 from tapbond.model import Detector, Event, Link, ReceiveMode, Role, Switchover
 from tapbond.probe.mac import packed
 from tapbond.probe.prober import Prober
@@ -450,3 +450,63 @@ def test_an_error_ends_no_probing(play: Play) -> None:
         assert stage.active == "eth0"
 
     play(scene)
+
+
+def test_a_path_that_flaps_is_taken_later_each_time(play: Play) -> None:
+    """The hold-down is the link's: a path that is lost counts as one."""
+
+    async def scene(stage: Stage) -> None:
+        stage.eth1.delays = LinkDelays(0, 0, 1_000 * MS)
+        away = []
+        for _ in range(3):
+            await stage.rounds(5)
+            stage.segment.silent = {"eth1"}
+            await stage.rounds(5)
+            assert stage.active == "eth0"
+            stage.segment.silent = set()
+            begin_ns = stage.clock()
+            while stage.active != "eth1":
+                await stage.rounds(1)
+            away.append(round((stage.clock() - begin_ns) / 1e9))
+        assert away == [1, 2, 4]
+
+    play(scene)
+
+
+def test_the_downdelay_waits_for_no_path(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.eth1.delays = LinkDelays(50 * MS, 10_000 * MS)
+        await stage.rounds(5)
+        stage.segment.silent = {"eth1"}
+        await stage.rounds(3)
+        assert stage.active == "eth0"
+        assert stage.eth1.facts().tolerated_until_ns == 0
+        stage.segment.silent = set()
+        await stage.rounds(4)
+        assert stage.active == "eth0"  # it settles
+        await stage.rounds(3)
+        assert stage.active == "eth1"
+
+    play(scene)
+
+
+def test_a_silent_slave_is_not_taken_by_hand_while_another_answers(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.rounds(5)
+        stage.segment.silent = {"eth0"}
+        await stage.rounds(5)
+        with pytest.raises(NoSuchSlaveError, match=f"eth0: not ready .{PROBES_LOST}"):
+            stage.selector.request(stage.eth0)
+
+    play(scene)
+
+
+def test_the_log_says_what_a_mac_that_is_never_answered_may_mean(
+    play: Play, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.segment.silent = {"eth0"}
+        await stage.rounds(20)
+
+    play(scene, grace_ns=0)
+    assert "port security" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What tapbond costs when nothing passes: processor time with the carrier poll on, and memory.
+"""What tapbond costs when nothing passes: processor time with the carrier poll on and with probes, and memory.
 
     python bench/idle.py [--seconds 20]
 
@@ -11,8 +11,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from tapbond.lab import Lab
+from tapbond.lab import FAR_V4, Lab
 from tapbond.lab.process import FailoverProcess
+
+PROBES = ("--probe", FAR_V4, "--probe-interval")
+VARIANTS = {
+    "poll 10 ms": ("--poll", "10"),
+    "poll  0 ms": ("--poll", "0"),
+    "poll 10 ms, ARP probes over two slaves every 100 ms": (*PROBES, "100"),
+    "poll 10 ms, ARP probes over two slaves every  20 ms": (*PROBES, "20"),
+}
 
 
 def processor_ns(pid: int) -> int:
@@ -32,8 +40,8 @@ def main() -> None:
     options = parser.parse_args()
     slaves = ("--standby", "eth0", "--primary", "eth1")
     with tempfile.TemporaryDirectory() as folder, Lab() as lab:
-        for poll in ("10", "0"):
-            with FailoverProcess(lab.host, "tb0", *slaves, "--poll", poll, run_dir=Path(folder)) as running:
+        for name, settings in VARIANTS.items():
+            with FailoverProcess(lab.host, "tb0", *slaves, *settings, run_dir=Path(folder)) as running:
                 running.wait_ready()
                 lab.address_failover("tb0")
                 time.sleep(2)  # neighbour discovery and the like
@@ -41,7 +49,7 @@ def main() -> None:
                 before, start = processor_ns(pid), time.monotonic_ns()
                 time.sleep(options.seconds)
                 share = (processor_ns(pid) - before) / (time.monotonic_ns() - start)
-                print(f"poll {poll:>2} ms: {share:.2%} of a core, {resident_kib(pid) / 1024:.1f} MiB")
+                print(f"{name}: {share:.2%} of a core, {resident_kib(pid) / 1024:.1f} MiB")
 
 
 if __name__ == "__main__":

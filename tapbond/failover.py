@@ -32,6 +32,7 @@ from tapbond.model import (
     Switchover,
 )
 from tapbond.poll import CarrierPoll
+from tapbond.probe.prober import Prober
 from tapbond.propagation import Propagation
 from tapbond.recovery import clean_up
 from tapbond.registry import Registry
@@ -316,6 +317,10 @@ class Failover:
         unwind.push_async_callback(self._propagation.close)
         self._poll = CarrierPoll(self._selector.slaves, self._links, self._pump, self._clock, self.settings.poll_s)
         unwind.callback(self._poll.stop)
+        self._prober = Prober(
+            self.name, self._selector, lambda: self._registry.mac, self.settings.probing, self._clock
+        )
+        unwind.callback(self._prober.stop)
         self._pump.start(self._selector)
         self._links.listen(self)
         unwind.callback(self._links.unlisten, self)
@@ -330,6 +335,7 @@ class Failover:
             if self._members.slave_of(link.ifindex) is None:
                 self._members.consider(link)
         self._poll.start()
+        self._prober.start()
 
     def _find_mac(self) -> str:
         if self.settings.mac is not None:
@@ -391,6 +397,7 @@ class Failover:
             log.info("switchover", **msgspec.structs.asdict(event))
         elif isinstance(event, SlaveRegistered | SlaveReleased):
             self._poll.follow()
+            self._prober.follow()
             self._surface.changed(event.ifindex if isinstance(event, SlaveRegistered) else 0)
         self._events.emit(event)
 

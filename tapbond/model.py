@@ -290,6 +290,18 @@ class ChangeRefused(msgspec.Struct, frozen=True, kw_only=True, tag="change_refus
 Event = Switchover | SlaveRegistered | SlaveReleased | SlaveRefused | CarrierChanged | ChangeRefused
 
 
+class ProbeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One probed target over one slave's path."""
+
+    target: str
+    answered: bool
+    """It has answered since the link came up, and is not lost."""
+    missed: int
+    """Probes in a row without an answer; 0 while it has never answered over any path."""
+    rtt_ns: int | None = None
+    """From the last answered probe to its answer; None: there was none, or it is not known."""
+
+
 class SlaveStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One slave, as ``tapbond status`` shows it."""
 
@@ -305,6 +317,8 @@ class SlaveStatus(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     answered: bool = True
     """False: probes over its path go unanswered."""
+    probes: tuple[ProbeStatus, ...] = ()
+    """What each probed target says of its path."""
     speed: int = 0
     """In Mbit/s; 0: unknown."""
     full_duplex: bool = False

@@ -34,9 +34,10 @@ def decide(
         reselect: when a better slave takes over from ``active``.
 
     The ready slaves are put in this order: those whose probes are answered (where none are, that says nothing
-    against a path and is ignored); those with a carrier before those whose loss is still tolerated; those that
-    have settled, then the one with the least updelay left, so that the first link up is used at once when there
-    is nothing else (bonding's exception, bond_miimon_inspect()); the primary; the highest ``prio``; the standby.
+    against a path, and nothing takes over); those with a carrier before those whose loss is still tolerated; those
+    that have settled, then the one with the least updelay left, so that the first link up is used at once when
+    there is nothing else (bonding's exception, bond_miimon_inspect()); the primary; the highest ``prio``; the
+    standby.
     The active one stays first while nothing takes over from it: see _takes_over().
 
     Returns:
@@ -90,7 +91,8 @@ def _first(
         return first
     best, current = ready[0], first[0]
     fitter = _fitness(best, active, now_ns) < _fitness(current, active, now_ns)
-    return [] if fitter or _takes_over(best, current, reselect) else first
+    # Where no path answers, the best of them may be the one that was left because it was silent.
+    return [] if fitter or (current.answered and _takes_over(best, current, reselect)) else first
 
 
 def _takes_over(best: SlaveFacts, current: SlaveFacts, reselect: Reselect) -> bool:

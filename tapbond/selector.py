@@ -10,7 +10,7 @@ from tapbond.errors import NoSuchSlaveError
 from tapbond.links import Links
 from tapbond.model import CarrierChanged, Decision, Detector, Event, Link, ReceiveMode, Reselect, errno_name
 from tapbond.policy import decide
-from tapbond.slave import LINK_LOST, UNPLUGGED, Slave
+from tapbond.slave import LINK_LOST, PROBES_LOST, UNPLUGGED, Slave
 from tapbond.switchover import SwitchoverLog
 
 log = structlog.get_logger()
@@ -128,7 +128,10 @@ class Selector:
             NoSuchSlaveError: it is not ready.
         """
         now_ns = self._clock()
-        if slave is not None and (reason := slave.why_not_ready(now_ns)):
+        reason = "" if slave is None else slave.why_not_ready(now_ns)
+        if reason == PROBES_LOST and not any(other.linked and other.answered for other in self.slaves):
+            reason = ""  # as the policy has it: where no path answers, that says nothing against this one
+        if slave is not None and reason:
             raise NoSuchSlaveError(f"{slave.name}: not ready ({reason})")
         self._requested = slave
         self.decide(Detector.CONTROL, now_ns, "switched by hand")

@@ -13,6 +13,7 @@ from tapbond.errors import TapbondError
 from tapbond.model import MacPolicyName, ReceiveMode, Reselect, Slots
 
 MS = 1_000_000
+PROBE_INTERVAL_MIN_NS = 20 * MS
 AUTO = "auto"
 NETNS = "netns"
 
@@ -39,6 +40,17 @@ class Probing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A slave counts as answered when ARP *or* neighbour probes are; False: both kinds, where both are used."""
     grace_ns: int = 2_000 * MS
     """A path is not called unanswered so soon after its link came up."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be no probing.
+
+        Raises:
+            TapbondError: it would.
+        """
+        if self.interval_ns < PROBE_INTERVAL_MIN_NS:
+            raise TapbondError(f"probes every {self.interval_ns / MS:g} ms: at least 20 ms apart")
+        if self.missed_max < 1:
+            raise TapbondError(f"{self.missed_max} probes missed: a path that has missed none cannot be lost")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ MTU and the opening, so that the slave's own IP stack never speaks.
 """
 
 from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING
 
 import structlog
 from msgspec.structs import replace
@@ -19,6 +20,9 @@ from tapbond.macpolicy import POLICIES, MacPolicy
 from tapbond.model import Detector, Link, MacPolicyName, Role, SlaveFacts, SlaveStatus
 from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Interface, Rtnetlink
 from tapbond.rundir import Lock
+
+if TYPE_CHECKING:
+    from tapbond.probe.state import Path
 
 log = structlog.get_logger()
 
@@ -68,7 +72,9 @@ class Slave:
         self.port = -1
         self.gone = False
         self.answered = True
-        """Whether probes over its path are answered; True where there are none."""
+        """Whether its path is to be trusted, by what the prober says; True where there are no probes."""
+        self.path: Path | None = None
+        """What probes have told of its path."""
         self.speed = 0
         """In Mbit/s; 0: unknown."""
         self.full_duplex = False
@@ -118,6 +124,19 @@ class Slave:
             self.delays.lost(when_ns)
         self.link = link
 
+    def probed(self, answered: bool, when_ns: int) -> None:
+        """Take note of whether its path is to be trusted: one that comes back has to settle as a link has.
+
+        A lost path is not waited for: the downdelay is the link's.
+        """
+        if answered:
+            self.came_up = Detector.PROBE, when_ns
+            self.delays.came_up(when_ns)
+        else:
+            self.delays.lost(when_ns)
+            self.delays.give_up()
+        self.answered = answered
+
     def vanish(self) -> None:
         """Take note that its link has gone for good."""
         self.gone = True
@@ -166,7 +185,8 @@ class Slave:
             up=self.link.up,
             carrier=self.link.carrier,
             ready=self.facts().ready(now_ns),
-            answered=self.answered,
+            answered=self.path.answered if self.path else self.answered,
+            probes=self.path.status() if self.path else (),
             speed=self.speed,
             full_duplex=self.full_duplex,
             link_failures=self.delays.losses,

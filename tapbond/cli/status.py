@@ -70,6 +70,8 @@ def describe(status: Status) -> list[str]:
 
 def _row(slave: SlaveStatus) -> tuple[str, ...]:
     state = "active" if slave.active else "ready" if slave.ready else _why(slave)
+    if slave.ready and not slave.answered:
+        state = "active, no answer" if slave.active else "no answer"
     counters = slave.counters
     return (
         slave.name,

@@ -10,6 +10,7 @@ They obey the same interfaces as the real things, never sleep, and time is a val
 
 from tapbond.testing.clock import START_NS, VirtualClock, VirtualLoop, run
 from tapbond.testing.network import FakeLinks, FakeNetwork, FakeRtnetlink
+from tapbond.testing.probe import FakeProbePort, FakeSegment
 from tapbond.testing.pump import PORTS_MAX, FakePump
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "START_NS",
     "FakeLinks",
     "FakeNetwork",
+    "FakeProbePort",
     "FakePump",
     "FakeRtnetlink",
+    "FakeSegment",
     "VirtualClock",
     "VirtualLoop",
     "run",

@@ -199,7 +199,8 @@ class Play:
             for name, device in self.devices.items()
             if device.up and device.carrier and self.slave(name) is not None
         }
-        fit = {name for name in fit if self.devices[name].answered} or fit
+        heard = {name for name in fit if self.devices[name].answered}
+        fit = heard or fit
         assert {name for name in self.devices if self.slave(name) is None} == set()
         self.check()
         active = self.key(selector.active)
@@ -207,9 +208,10 @@ class Play:
         if not fit:
             assert active is None
         elif selector.requested is not None or (
-            self.configuration.reselect is not Reselect.ALWAYS and before in fit
+            before in fit and (self.configuration.reselect is not Reselect.ALWAYS or not heard)
         ):
-            assert active == before  # speeds are alike here: ``better`` never finds a better one
+            # Speeds are alike here: ``better`` never finds a better one. Where no path answers nothing takes over.
+            assert active == before
         elif self.configuration.reselect is not Reselect.ALWAYS:
             assert active in fit  # the best of those that had settled when ``before`` was given up
         else:

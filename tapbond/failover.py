@@ -11,6 +11,7 @@ from typing import Any, Self
 import msgspec
 import structlog
 
+from tapbond.adoption import Adoption, AdoptionFile
 from tapbond.announce import announcements
 from tapbond.datapath.pump import Pump
 from tapbond.errors import NoSuchInterfaceError
@@ -34,6 +35,7 @@ from tapbond.model import (
 from tapbond.poll import CarrierPoll
 from tapbond.recovery import clean_up
 from tapbond.registry import Registry
+from tapbond.rtbatch import RtBatch
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
@@ -214,7 +216,10 @@ class Failover:
         unwind.push_async_callback(self._links.close)
         await self._links.open()
         self._journal = Journal(self._run_dir.journal(self.name))
-        await clean_up(self.name, self._rtnetlink, self._links, self._journal)
+        self._adoption = Adoption(
+            RtBatch(self._rtnetlink), self._links, AdoptionFile(self._run_dir.adopted(self.name))
+        )
+        await clean_up(self.name, self._rtnetlink, self._links, self._journal, self._adoption)
         self._registry = Registry(
             self.name,
             self._find_mac(),
@@ -234,6 +239,7 @@ class Failover:
         self._master = Master(self.name, self._rtnetlink, self._tap_lost)
         unwind.callback(self._master.close)
         await self._master.set_up(self._registry.mac, self.settings.mtu, self._standby_mtu())
+        adopting = await self._adopt(unwind)
         self._pump = Pump(self._master.fileno(), self.settings.drain_ns)
         unwind.push_async_callback(self._pump.close)
         self._selector = Selector(
@@ -248,9 +254,11 @@ class Failover:
             reselect=self.settings.reselect,
         )
         unwind.callback(self._selector.close)
+        registrar = Registrar(self._rtnetlink, self._isolation, self._pump, self._journal)
+        registrar.adopting = adopting
         self._members = Membership(
             self._registry,
-            Registrar(self._rtnetlink, self._isolation, self._pump, self._journal),
+            registrar,
             self._selector,
             self._links,
             self._run_dir,
@@ -260,6 +268,7 @@ class Failover:
             clock=self._clock,
         )
         unwind.push_async_callback(self._members.close)
+        unwind.push_async_callback(self._give_back)
         self._poll = CarrierPoll(self._selector.slaves, self._links, self._pump, self._clock, self.settings.poll_s)
         unwind.callback(self._poll.stop)
         self._pump.start(self._selector)
@@ -269,13 +278,33 @@ class Failover:
         tap = self._tap_link()
         self._members.mtu, self._members.up = tap.mtu, tap.up
         self.addresses_changed(tap.ifindex)
+        if adopting:
+            self._selector.start()  # the standby carries frames as soon as it is a slave
         for role, link in self._named_links():
             await self._members.register(link.ifindex, role)
+            if link.ifindex == adopting:
+                await self._adoption.move(tap)
         self._selector.start()
         for link in tuple(self._links.by_index.values()):
             if self._members.slave_of(link.ifindex) is None:
                 self._members.consider(link)
         self._poll.start()
+
+    async def _adopt(self, unwind: AsyncExitStack) -> int:
+        """Let the TAP have the standby's addresses too; return the standby's ifindex, 0: nothing to adopt."""
+        if not self.settings.adopt:
+            return 0
+        unwind.push_async_callback(self._adoption.finish)
+        await self._links.refresh()
+        standby = self._links.by_name(self.settings.standby or "")
+        return standby.ifindex if await self._adoption.hold(standby, self._tap_link()) else 0
+
+    async def _give_back(self) -> None:
+        """Give back what was adopted, over the standby: the switch learns first where the MAC will be."""
+        standby = next((slave for slave in self._selector.slaves if slave.role is Role.STANDBY), None)
+        if self.settings.adopt and standby is not None and not standby.why_not_ready(self._clock()):
+            self._selector.request(standby)
+        await self._adoption.give_back()
 
     def _find_mac(self) -> str:
         if self.settings.mac is not None:

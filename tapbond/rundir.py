@@ -59,6 +59,15 @@ class RunDir:
         """Return where the journal of a failover is."""
         return self.path / f"{failover}.journal"
 
+    def adopted(self, failover: str) -> Path:
+        """Return where a failover writes down what it adopted."""
+        return self.path / f"{failover}.adopted"
+
+    def left_behind(self) -> list[str]:
+        """Return the names of the failovers that have something to put back, running or not."""
+        found = (*self.path.glob("*.journal"), *self.path.glob("*.adopted"))
+        return sorted({path.stem for path in found})
+
     def lock_failover(self, failover: str) -> "Lock":
         """Make sure that no other process runs a failover of this name.
 

@@ -192,6 +192,8 @@ class Registrar:
         self._isolation = isolation
         self._datapath = datapath
         self._journal = journal
+        self.adopting = 0
+        """ifindex of the standby whose addresses are moved to the failover (tapbond.adoption), 0: none."""
         self._originals: dict[int, Original] = {}
 
     async def register(self, slave: Slave, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
@@ -248,7 +250,7 @@ class Registrar:
         for address in addresses:
             if address.version == 6 and address.ip.is_link_local:  # noqa: PLR2004
                 await self._rtnetlink.remove_address(link, address)
-            else:
+            elif link.ifindex != self.adopting:
                 log.warning(
                     "a slave's address gets no answers: move it to the failover",
                     slave=link.name,

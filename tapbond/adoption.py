@@ -1,0 +1,340 @@
+"""``--adopt``: the failover takes over a live interface, and gives it back.
+
+The order at the start, with what a connection through the standby sees:
+
+1. everything is written down;
+2. the TAP (same MAC, up) gets the addresses too: both links have them, and the standby's routes come first;
+3. the standby becomes a slave: from here on its frames arrive by the TAP, and it still sends by its own routes,
+   as a port of a bridge may;
+4. the TAP has its carrier: before that its queue drops everything (dev_activate() in net/sched/sch_generic.c);
+5. neighbours and routes move, each route replaced in place;
+6. the addresses leave the standby: they stay this host's own, so no route and no socket loses its source.
+
+At the end the same backwards: the standby gets the addresses, neighbours and routes that the TAP has *then*, is
+released, and only after that they leave the TAP.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from tapbond.errors import NoSuchInterfaceError, TapbondError
+from tapbond.holdings import (
+    IFA_LABEL,
+    Holdings,
+    address_key,
+    is_learnt,
+    is_link_local,
+    learnt_route,
+    route_identity,
+)
+from tapbond.links import Links
+from tapbond.model import Detector, Link
+from tapbond.moves import (
+    Step,
+    add_addresses,
+    add_neighbours,
+    move_routes,
+    remove_addresses,
+    remove_neighbours,
+    remove_routes,
+    unwanted_routes,
+)
+from tapbond.rtmessage import Message
+
+log = structlog.get_logger()
+
+CARRIER_DEADLINE_S = 1.0
+"""For the TAP's carrier, which comes within milliseconds where the standby has one."""
+
+
+def boottime_ns() -> int:
+    """Return CLOCK_BOOTTIME in ns: lifetimes go on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class Batch(Protocol):
+    """What tapbond.rtbatch.RtBatch does."""
+
+    async def dump(self) -> list[Message]:
+        """Return all addresses, routes and neighbours."""
+
+    async def perform(self, steps: Sequence[Step]) -> None:
+        """Do all steps; raise why the first of those that failed did."""
+
+
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+    """What moves, as it was before."""
+
+    ifindex: int
+    name: str
+    mac: str
+    """The standby's, as are those above."""
+    failover: str
+    """Name of the TAP."""
+    held: Holdings
+    """By the standby."""
+    own: Holdings
+    """What the TAP had already: a persistent one keeps it."""
+    moved: bool = False
+    """Whether all of it has moved: then what the TAP has is the truth."""
+
+    @property
+    def standby(self) -> Link:
+        """The link that it was taken from."""
+        return Link(ifindex=self.ifindex, name=self.name, mac=self.mac)
+
+    def standby_now(self, links: Links) -> Link | None:
+        """Return the standby, also if it was plugged in again or renamed meanwhile; None: it has gone."""
+        link = links.by_index.get(self.ifindex)
+        if link is not None and link.mac == self.mac:
+            return link
+        return next(
+            (found for found in links.by_index.values() if (found.name, found.mac) == (self.name, self.mac)), None
+        )
+
+    def counted(self) -> str:
+        """Return how much it is, in words."""
+        held = self.held
+        parts = (len(held.addresses), "address"), (len(held.routes), "route"), (len(held.neighbours), "neighbour")
+        plural = {"address": "es"}
+        return ", ".join(f"{n} {what}{'' if n == 1 else plural.get(what, 's')}" for n, what in parts)
+
+
+class AdoptionFile:
+    """Where it is written down; the file exists only while there is something to give back.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Adopted | None:
+        """Return what an earlier process did not give back; an unreadable file holds nothing."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Adopted)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def write(self, adopted: Adopted) -> None:
+        """Write it down, whole or not at all."""
+        draft = self._path.with_suffix(".adopted-new")
+        draft.write_bytes(msgspec.json.encode(adopted))
+        draft.replace(self._path)
+
+    def clear(self) -> None:
+        """Cross it out."""
+        self._path.unlink(missing_ok=True)
+
+
+class Adoption:
+    """Moves what a link holds to the TAP, and back.
+
+    Args:
+        batch: to read and change it.
+        links: all links.
+        file: where it is written down.
+        clock: CLOCK_BOOTTIME in ns.
+    """
+
+    def __init__(
+        self, batch: Batch, links: Links, file: AdoptionFile, clock: Callable[[], int] = boottime_ns
+    ) -> None:
+        self._batch = batch
+        self._links = links
+        self._file = file
+        self._clock = clock
+        self._adopted: Adopted | None = None
+        self._on_tap = Holdings()
+        self._failed = False
+
+    async def hold(self, standby: Link, tap: Link) -> bool:
+        """Write everything down, and give the TAP the standby's addresses too.
+
+        Returns:
+            Whether there is anything to adopt.
+
+        Raises:
+            TapbondError: an address was refused; finish() undoes it.
+        """
+        everything, now_ns = await self._batch.dump(), self._clock()
+        held = Holdings.of(standby, everything, now_ns)
+        if all(is_link_local(address) for address in held.addresses):
+            log.warning("nothing to adopt: the standby has no address", standby=standby.name, failover=tap.name)
+            return False
+        self._adopted = Adopted(
+            ifindex=standby.ifindex,
+            name=standby.name,
+            mac=standby.mac,
+            failover=tap.name,
+            held=held,
+            own=Holdings.of(tap, everything, now_ns),
+        )
+        self._file.write(self._adopted)
+        await self._batch.perform(add_addresses(held.moved(standby, tap, now_ns), tap))
+        return True
+
+    async def move(self, tap: Link) -> None:
+        """Move neighbours and routes, then take the addresses off the standby, which is a slave by now.
+
+        Raises:
+            TapbondError: something was refused; give_back() undoes it.
+        """
+        adopted = self._adopted
+        if adopted is None:
+            return
+        await self._carrier(tap.ifindex)
+        standby = adopted.standby_now(self._links) or adopted.standby
+        everything, now_ns = await self._batch.dump(), self._clock()
+        wanted = adopted.held.moved(standby, tap, now_ns)
+        present = Holdings.of(tap, everything, now_ns)
+        steps = add_neighbours(wanted, tap)
+        steps += move_routes(adopted.held.routes, wanted.routes, everything, tap)
+        steps += remove_routes(unwanted_routes(adopted.own, present, wanted), tap)
+        await self._batch.perform(steps)
+        leaving = [address for address in adopted.held.addresses if not is_link_local(address)]
+        await self._batch.perform(
+            [*remove_addresses(leaving, standby), *remove_neighbours(adopted.held.neighbours, standby)]
+        )
+        self._adopted = msgspec.structs.replace(adopted, moved=True)
+        self._file.write(self._adopted)
+        log.info("adopted", standby=standby.name, failover=tap.name, what=adopted.counted())
+
+    async def resume(self) -> str:
+        """Give back what a process that was killed had adopted; return in words what it was, empty: nothing."""
+        self._adopted = self._file.read()
+        if (adopted := self._adopted) is None:
+            return ""
+        gone = adopted.standby_now(self._links) is None
+        await self.give_back()
+        await self.finish()
+        where = f"{adopted.name} of {adopted.failover}"
+        return (
+            f"{where}: skipped, no such interface with MAC {adopted.mac}"
+            if gone
+            else f"{where}: {adopted.counted()}"
+        )
+
+    async def give_back(self) -> None:
+        """Give the standby what the TAP has now; where the TAP has gone, what was written down."""
+        if (adopted := self._adopted) is None:
+            return
+        standby = adopted.standby_now(self._links)
+        if standby is None:
+            log.warning("the standby has gone: its addresses and routes are not given back", standby=adopted.name)
+            return
+        try:
+            await self._give_back(adopted, standby)
+        except TapbondError as error:
+            self._not_given_back(error)
+
+    async def finish(self) -> None:
+        """Take off a TAP that stays what has been given back, and cross everything out."""
+        if (adopted := self._adopted) is None:
+            return
+        self._adopted = None
+        tap = _named(self._links, adopted.failover)
+        if tap is not None:
+            mine = [address for address in self._on_tap.addresses if not is_link_local(address)]
+            try:
+                everything = Holdings.of(tap, await self._batch.dump(), self._clock()).without(adopted.own)
+                mine = mine or [a for a in everything.addresses if not is_link_local(a)]
+                steps = remove_routes(everything.routes, tap) + remove_neighbours(everything.neighbours, tap)
+                await self._batch.perform(steps + remove_addresses(mine, tap))
+            except NoSuchInterfaceError:
+                log.debug("the TAP has gone", failover=adopted.failover)
+            except TapbondError as error:
+                self._not_given_back(error)
+        if not self._failed:
+            self._file.clear()
+
+    async def _give_back(self, adopted: Adopted, standby: Link) -> None:
+        everything, now_ns = await self._batch.dump(), self._clock()
+        tap = _named(self._links, adopted.failover)
+        wanted = adopted.held.moved(adopted.standby, standby, now_ns)
+        if tap is not None and adopted.moved:
+            self._on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
+            wanted = _as_it_was(self._on_tap.moved(tap, standby, now_ns), adopted.held)
+            current = {"held": wanted, "ifindex": standby.ifindex, "name": standby.name, "moved": False}
+            self._file.write(msgspec.structs.replace(adopted, **current))
+        elif tap is not None:
+            self._on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
+        before = Holdings.of(standby, everything, now_ns)
+        await self._try(add_addresses(wanted, standby))
+        everything = await self._batch.dump()
+        steps = add_neighbours(wanted, standby)
+        steps += move_routes(self._on_tap.routes, wanted.routes, everything, standby)
+        steps += remove_routes(unwanted_routes(before, Holdings.of(standby, everything, now_ns), wanted), standby)
+        await self._try(steps)
+        log.info("given back", standby=standby.name, failover=adopted.failover)
+
+    async def _try(self, steps: Sequence[Step]) -> None:
+        """Do what is possible: the rest is said."""
+        try:
+            await self._batch.perform(steps)
+        except TapbondError as error:
+            self._not_given_back(error)
+
+    def _not_given_back(self, error: TapbondError) -> None:
+        self._failed = True
+        log.warning("not everything was given back (again: tapbond restore)", error=str(error))
+
+    async def _carrier(self, ifindex: int) -> None:
+        """Wait for the event that tells of the TAP's carrier: it is sent when its queue is open."""
+        waiting = _Carrier(self._links, ifindex)
+        self._links.listen(waiting)
+        try:
+            await asyncio.wait_for(waiting.on.wait(), CARRIER_DEADLINE_S)
+        except TimeoutError:
+            log.debug("adopting without a carrier", ifindex=ifindex)
+        finally:
+            self._links.unlisten(waiting)
+
+
+class _Carrier:
+    """Waits for a link's carrier."""
+
+    def __init__(self, links: Links, ifindex: int) -> None:
+        self.on = asyncio.Event()
+        self._ifindex = ifindex
+        if (link := links.by_index.get(ifindex)) is not None:
+            self.link_changed(link, 0, Detector.NETLINK)
+
+    def link_changed(self, link: Link, _when_ns: int, _detector: Detector) -> None:
+        if link.ifindex == self._ifindex and link.carrier:
+            self.on.set()
+
+    def link_removed(self, link: Link, _when_ns: int) -> None:
+        if link.ifindex == self._ifindex:
+            self.on.set()
+
+    def addresses_changed(self, ifindex: int) -> None:
+        pass
+
+
+def _named(links: Links, name: str) -> Link | None:
+    return next((link for link in links.by_index.values() if link.name == name), None)
+
+
+def _as_it_was(present: Holdings, held: Holdings) -> Holdings:
+    """Return what the TAP has without what it learnt for itself, and with the labels that there were."""
+    known = {address_key(address): address.get(IFA_LABEL) for address in held.addresses}
+    routes = {route_identity(route) for route in held.routes}
+    return msgspec.structs.replace(
+        present,
+        addresses=tuple(
+            address.with_attributes({IFA_LABEL: known[address_key(address)]})
+            if known.get(address_key(address))
+            else address
+            for address in present.addresses
+            if address_key(address) in known or not is_learnt(address)
+        ),
+        routes=tuple(r for r in present.routes if route_identity(r) in routes or not learnt_route(r)),
+    )

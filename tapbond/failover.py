@@ -304,6 +304,8 @@ class Failover:
         standby = next((slave for slave in self._selector.slaves if slave.role is Role.STANDBY), None)
         if self.settings.adopt and standby is not None and not standby.why_not_ready(self._clock()):
             self._selector.request(standby)
+            for other in [slave for slave in self._selector.slaves if slave is not standby]:
+                await self._members.remove(other, "failover destroyed")
         await self._adoption.give_back()
 
     def _find_mac(self) -> str:

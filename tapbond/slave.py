@@ -261,11 +261,12 @@ class Registrar:
         """Give a link back as it was found; one that has gone is fine, and so is doing it twice."""
         original = self._originals.pop(slave.link.ifindex, None)
         steps: list[Callable[[], Awaitable[None]]] = []
+        if original is not None:
+            steps.append(lambda: self._isolation.remove(slave.link))
         if slave.port >= 0:
             port, slave.port = slave.port, -1
             steps.append(lambda: self._datapath.detach(port))
         if original is not None:
-            steps.append(lambda: self._isolation.remove(slave.link))
             steps.append(lambda: original.restore(self._rtnetlink))
         await undo(slave.name, steps)
         if original is not None:

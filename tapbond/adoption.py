@@ -212,15 +212,13 @@ class Adoption:
         self._adopted = self._file.read()
         if (adopted := self._adopted) is None:
             return ""
-        gone = adopted.standby_now(self._links) is None
+        where = f"{adopted.name} of {adopted.failover}"
+        if adopted.standby_now(self._links) is None:
+            await self.finish()
+            return f"{where}: skipped, no such interface with MAC {adopted.mac}"
         await self.give_back()
         await self.finish()
-        where = f"{adopted.name} of {adopted.failover}"
-        return (
-            f"{where}: skipped, no such interface with MAC {adopted.mac}"
-            if gone
-            else f"{where}: {adopted.counted()}"
-        )
+        return f"{where}: {adopted.counted()}"
 
     async def give_back(self) -> None:
         """Give the standby what the TAP has now; where the TAP has gone, what was written down."""

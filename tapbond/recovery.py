@@ -26,7 +26,7 @@ async def clean_up(
     done = []
     stale = next((link for link in links.by_index.values() if link.name == bridge_name(failover)), None)
     if stale is not None and stale.kind == "bridge":
-        log.warning("removing the bridge of an earlier run", failover=failover, bridge=stale.name)
+        log.info("removing the bridge of an earlier run", failover=failover, bridge=stale.name)
         await rtnetlink.delete(stale)
         done.append(f"bridge {stale.name} removed")
     for original in journal.left_behind():
@@ -34,13 +34,13 @@ async def clean_up(
         if link is None or link.mac != original.mac:
             done.append(f"slave {original.name} skipped: no such interface with MAC {original.mac}")
             continue
-        log.warning("putting back a slave of an earlier run", failover=failover, slave=link.name)
+        log.info("putting back a slave of an earlier run", failover=failover, slave=link.name)
         await original.restore(rtnetlink)
         done.append(f"slave {link.name} put back")
     journal.clear()
     await links.refresh()
     if what := await adoption.resume():
-        log.warning("giving back what an earlier run adopted", failover=failover, what=what)
+        log.info("giving back what an earlier run adopted", failover=failover, what=what)
         done.append(what)
         await links.refresh()
     return done

@@ -27,21 +27,23 @@ def command(failover: str | None, run_dir: Path | None) -> None:
     configure(verbose=False, quiet=True)
     place = RunDir(run_dir)
     names = place.left_behind() if failover is None else [failover]
-    if not names:
-        click.echo("nothing to restore")
-    failed = False
+    said = failed = False
 
     async def main() -> None:
-        nonlocal failed
+        nonlocal said, failed
         for name in names:
             try:
                 done = await restore(name, place)
             except TapbondError as error:
                 click.echo(f"tapbond: {error}", err=True)
                 failed = True
-            else:
-                click.echo(f"{name}: {'; '.join(done) or 'nothing to restore'}")
+                continue
+            if done:
+                click.echo(f"{name}: {'; '.join(done)}")
+                said = True
 
     run(main())
+    if not said and not failed:
+        click.echo(f"{failover}: nothing to restore" if failover else "nothing to restore")
     if failed:
         sys.exit(1)

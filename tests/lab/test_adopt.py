@@ -9,14 +9,12 @@ tb0  (tapbond's): holds all of eth0's while it runs
 """
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +70,28 @@ def ping(lab: Lab, address: str, *options: str) -> None:
     lab.host.check_output(["ping", "-c1", "-W5", *options, address])
 
 
-def differences(before: list[str], after: list[str], but: Sequence[str] = (), tap: str = "eth0") -> None:
-    """Find the same lines before and after, with the TAP for the standby."""
+def changes(
+    before: list[str], after: list[str], but: Sequence[str] = (), *, was: str = "eth0", tap: str = "eth0"
+) -> list[str]:
+    """Return the lines that are not in both, with one name for the link that has everything."""
+    then = [line.replace(was, "eth0") for line in before]
     now = [line.replace(tap, "eth0") for line in after]
-    changed = [f"- {line}" for line in before if line not in now] + [
-        f"+ {line}" for line in now if line not in before
-    ]
-    changed = [line for line in changed if not any(word in line for word in but)]
-    assert not changed, "\n".join(changed)
+    found = [f"- {line}" for line in then if line not in now] + [f"+ {line}" for line in now if line not in then]
+    return [line for line in found if not any(word in line for word in but)]
+
+
+def same_again(before: list[str], lab: Lab, *but: str) -> None:
+    """Wait until all is as it was; of eth1, which is up for the first time, the kernel remembers something."""
+    try:
+        wait_until(lambda: not changes(before, state(lab), but=("dev eth1", *but)))
+    except TimeoutError:
+        differences(before, state(lab), but=("dev eth1", *but))
+
+
+def differences(before: list[str], after: list[str], but: Sequence[str] = (), **names: str) -> None:
+    """Find none."""
+    found = changes(before, after, but, **names)
+    assert not found, "\n".join(found)
 
 
 def state(lab: Lab) -> list[str]:
@@ -164,8 +176,186 @@ def test_open_connections_go_on(lab: Lab, start: Start, isolation: str) -> None:
             for name, stream in zip(("tcp4", "tcp6", "tcp in"), streams, strict=True):
                 print(f"{isolation} {happening} {name}: {stream_outage_ns(stream.record(), begin) / 1e6:.1f} ms")
             settled = [flow.received for flow in flows.values()]
-            wait_until(lambda settled=settled: all(f.received > n + 200 for f, n in zip(flows.values(), settled, strict=True)))
+            wait_until(
+                lambda settled=settled: all(
+                    f.received > n + 200 for f, n in zip(flows.values(), settled, strict=True)
+                )
+            )
     for name, flow in flows.items():
         for window in windows(flow.record(), events):
-            print(isolation, name, window.name, window.sent, "lost", window.lost, "dup", window.duplicated, f"{window.outage_ns/1e6:.1f} ms")
+            print(
+                isolation,
+                name,
+                window.name,
+                window.sent,
+                "lost",
+                window.lost,
+                "dup",
+                window.duplicated,
+                f"{window.outage_ns / 1e6:.1f} ms",
+            )
             assert window.lost <= 100
+
+
+def tapbond(lab: Lab, tmp_path: Path, *arguments: str, status: int = 0) -> str:
+    """Run another tapbond in the host; return what it says."""
+    process = lab.host.spawn(
+        [sys.executable, "-m", "tapbond", *arguments, "--run-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode == status, text
+    return str(text)
+
+
+@pytest.mark.parametrize("isolation", ["bridge", "nft", "none"])
+def test_killed_and_restored(lab: Lab, start: Start, tmp_path: Path, isolation: str) -> None:
+    go_live(lab)
+    before = state(lab)
+    adopt(lab, start, "--isolation", isolation).stop(signal.SIGKILL)
+    assert addresses_of(lab, "eth0") == set()
+    said = tapbond(lab, tmp_path, "restore", "tb0")
+    assert re.fullmatch(r"tb0: .*eth0 of tb0: \d+ addresses, \d+ routes, \d+ neighbours\n", said), said
+    same_again(before, lab)
+    ping(lab, FAR_V4)
+    ping(lab, FAR_V6)
+    assert tapbond(lab, tmp_path, "restore", "tb0") == "tb0: nothing to restore\n"
+    assert tapbond(lab, tmp_path, "restore") == "nothing to restore\n"
+
+
+def test_killed_and_started_again(lab: Lab, start: Start) -> None:
+    go_live(lab)
+    before = state(lab)
+    adopt(lab, start).stop(signal.SIGKILL)
+    process = adopt(lab, start)
+    assert addresses_of(lab, "tb0") == EVERYTHING
+    ping(lab, FAR_V4)
+    process.stop(signal.SIGKILL)
+    process = start(lab, "--standby", "eth0", wait=False).wait_ready()
+    assert addresses_of(lab, "eth0") == EVERYTHING
+    process.stop()
+    same_again(before, lab)
+
+
+def test_restore_of_all_leaves_one_that_runs(lab: Lab, start: Start, tmp_path: Path) -> None:
+    go_live(lab)
+    process = adopt(lab, start)
+    said = tapbond(lab, tmp_path, "restore", status=1)
+    assert said == f"tapbond: tb0: already run by process {process.status().pid} (see: tapbond status tb0)\n"
+    ping(lab, FAR_V4)
+
+
+def test_a_standby_that_has_gone_is_skipped(lab: Lab, start: Start, tmp_path: Path) -> None:
+    go_live(lab)
+    adopt(lab, start).stop(signal.SIGKILL)
+    lab.unplug("eth0")
+    said = tapbond(lab, tmp_path, "restore")
+    assert f"eth0 of tb0: skipped, no such interface with MAC {lab.mac}" in said
+    assert said.count("\n") == 1
+    assert tapbond(lab, tmp_path, "restore") == "nothing to restore\n"
+
+
+def test_what_the_user_changed_moves_back(lab: Lab, start: Start) -> None:
+    go_live(lab)
+    process = adopt(lab, start)
+    for line in (
+        "addr add 10.66.0.1/24 dev tb0 label tb0:new",
+        "addr del 10.77.0.1/24 dev tb0",
+        "addr add fd66::1/64 dev tb0 nodad",
+        "route add 10.67.0.0/16 via 10.66.0.2 dev tb0 metric 5",
+        "route del 198.51.100.0/24",
+        "route change default via 10.53.0.3 dev tb0",
+        "-6 route del fd99::/64 table 99",
+        "neigh add 10.66.0.2 lladdr 02:00:00:00:00:78 dev tb0",
+        "neigh del 10.53.0.77 dev tb0",
+    ):
+        lab.host.check_output(["ip", *line.split()])
+    on_tap = state(lab)
+    assert process.stop() == 0
+    after = state(lab)
+    differences(on_tap, after, but=("table local", "fe80::/64", "addr: "), tap="eth0", was="tb0")
+    text = "\n".join(after)
+    assert "10.66.0.1/24 scope global eth0:new" in text
+    assert "fd66::1/64" in text
+    assert "10.66.0.0/24 dev eth0 proto kernel" in text
+    for gone in ("10.77.0", "198.51.100", "fd99::", "10.53.0.77"):
+        assert gone not in text
+    assert "default via 10.53.0.3 dev eth0" in text
+
+
+def test_a_standby_without_addresses(lab: Lab, start: Start) -> None:
+    lab.up("eth0")
+    process = adopt(lab, start)
+    assert "nothing to adopt: the standby has no address" in process.log
+    lab.address_failover()
+    ping(lab, FAR_V4)
+    assert process.stop() == 0
+    assert addresses_of(lab, "eth0") == set()
+
+
+def test_a_tap_that_is_deleted_gives_back_what_was_written_down(lab: Lab, start: Start) -> None:
+    go_live(lab)
+    before = state(lab)
+    process = adopt(lab, start)
+    lab.host.check_output(["ip", "link", "del", "tb0"])
+    assert process.process.wait(10) == 1
+    same_again(before, lab)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_tap_that_stays(lab: Lab, start: Start, tmp_path: Path, how: signal.Signals) -> None:
+    """A persistent TAP keeps what it had, and nothing else."""
+    lab.host.check_output(["ip", "tuntap", "add", "tb0", "mode", "tap", "vnet_hdr"])
+    for line in ("link set tb0 up", "addr add 10.44.0.1/24 dev tb0"):
+        lab.host.check_output(["ip", *line.split()])
+    go_live(lab)
+    before = state(lab)
+    process = adopt(lab, start)
+    assert addresses_of(lab, "tb0") == EVERYTHING | {"10.44.0.1"}
+    process.stop(how)
+    if how is signal.SIGKILL:
+        tapbond(lab, tmp_path, "restore")
+    assert addresses_of(lab, "tb0") == {"10.44.0.1"}
+    same_again(before, lab, "dev tb0", "tb0:", "link/ether", "fe80")
+
+
+def test_a_start_that_is_refused_leaves_all_as_it_was(lab: Lab, start: Start, tmp_path: Path) -> None:
+    """The primary is a port already: told before anything is changed."""
+    go_live(lab)
+    lab.host.check_output(["ip", "link", "add", "br9", "type", "bridge"])
+    lab.host.check_output(["ip", "link", "set", "eth1", "master", "br9"])
+    before = state(lab)
+    said = tapbond(lab, tmp_path, "run", "tb0", *ADOPT, "--primary", "eth1", status=1)
+    assert "eth1: already a port of br9" in said
+    differences(before, state(lab))
+    lab.host.check_output(["ip", "link", "set", "eth0", "master", "br9"])
+    said = tapbond(lab, tmp_path, "run", "tb0", *ADOPT, status=1)
+    assert "eth0: already a port of br9" in said
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_ctrl_c_or_a_kill_at_any_moment_of_the_start(lab: Lab, start: Start, tmp_path: Path, moment: int) -> None:
+    """Not at one step each, which the unit tests do, but while the real kernel works."""
+    go_live(lab)
+    before = state(lab)
+    how = signal.SIGKILL if moment % 2 else signal.SIGINT
+    process = start(lab, *ADOPT, wait=False)
+    wait_until(lambda: "restore" in process.log or "isolation chosen" in process.log)
+    time.sleep(moment * 0.005)
+    process.stop(how)
+    tapbond(lab, tmp_path, "restore")
+    same_again(before, lab)
+
+
+def test_two_at_once(lab: Lab, start: Start, tmp_path: Path) -> None:
+    go_live(lab)
+    before = state(lab)
+    process = adopt(lab, start)
+    said = tapbond(lab, tmp_path, "run", "tb1", *ADOPT, status=1)
+    assert said.count("\n") == 1
+    assert "eth0: already" in said
+    assert addresses_of(lab, "tb0") == EVERYTHING
+    process.stop()
+    same_again(before, lab)

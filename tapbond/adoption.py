@@ -17,22 +17,15 @@ released, and only after that they leave the TAP.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import structlog
 
+from tapbond.addresses import is_link_local
+from tapbond.adopted import Adopted, AdoptionFile, as_it_was
 from tapbond.errors import NoSuchInterfaceError, TapbondError
-from tapbond.holdings import (
-    IFA_LABEL,
-    Holdings,
-    address_key,
-    is_learnt,
-    is_link_local,
-    learnt_route,
-    route_identity,
-)
+from tapbond.holdings import Holdings
 from tapbond.links import Links
 from tapbond.model import Detector, Link
 from tapbond.moves import (
@@ -49,6 +42,8 @@ from tapbond.rtmessage import Message
 
 log = structlog.get_logger()
 
+KEEP_S = 10.0
+"""How often is written down what the TAP has now: a lease may have been renewed there."""
 CARRIER_DEADLINE_S = 1.0
 """For the TAP's carrier, which comes within milliseconds where the standby has one."""
 
@@ -66,72 +61,6 @@ class Batch(Protocol):
 
     async def perform(self, steps: Sequence[Step]) -> None:
         """Do all steps; raise why the first of those that failed did."""
-
-
-class Adopted(msgspec.Struct, frozen=True, kw_only=True):
-    """What moves, as it was before."""
-
-    ifindex: int
-    name: str
-    mac: str
-    """The standby's, as are those above."""
-    failover: str
-    """Name of the TAP."""
-    held: Holdings
-    """By the standby."""
-    own: Holdings
-    """What the TAP had already: a persistent one keeps it."""
-    moved: bool = False
-    """Whether all of it has moved: then what the TAP has is the truth."""
-
-    @property
-    def standby(self) -> Link:
-        """The link that it was taken from."""
-        return Link(ifindex=self.ifindex, name=self.name, mac=self.mac)
-
-    def standby_now(self, links: Links) -> Link | None:
-        """Return the standby, also if it was plugged in again or renamed meanwhile; None: it has gone."""
-        link = links.by_index.get(self.ifindex)
-        if link is not None and link.mac == self.mac:
-            return link
-        return next(
-            (found for found in links.by_index.values() if (found.name, found.mac) == (self.name, self.mac)), None
-        )
-
-    def counted(self) -> str:
-        """Return how much it is, in words."""
-        held = self.held
-        parts = (len(held.addresses), "address"), (len(held.routes), "route"), (len(held.neighbours), "neighbour")
-        plural = {"address": "es"}
-        return ", ".join(f"{n} {what}{'' if n == 1 else plural.get(what, 's')}" for n, what in parts)
-
-
-class AdoptionFile:
-    """Where it is written down; the file exists only while there is something to give back.
-
-    Args:
-        path: of the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self) -> Adopted | None:
-        """Return what an earlier process did not give back; an unreadable file holds nothing."""
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Adopted)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-
-    def write(self, adopted: Adopted) -> None:
-        """Write it down, whole or not at all."""
-        draft = self._path.with_suffix(".adopted-new")
-        draft.write_bytes(msgspec.json.encode(adopted))
-        draft.replace(self._path)
-
-    def clear(self) -> None:
-        """Cross it out."""
-        self._path.unlink(missing_ok=True)
 
 
 class Adoption:
@@ -154,6 +83,7 @@ class Adoption:
         self._adopted: Adopted | None = None
         self._on_tap = Holdings()
         self._failed = False
+        self._keeping: asyncio.Task[None] | None = None
 
     async def hold(self, standby: Link, tap: Link) -> bool:
         """Write everything down, and give the TAP the standby's addresses too.
@@ -205,6 +135,7 @@ class Adoption:
         )
         self._adopted = msgspec.structs.replace(adopted, moved=True)
         self._file.write(self._adopted)
+        self._keeping = asyncio.create_task(self._keep())
         log.info("adopted", standby=standby.name, failover=tap.name, what=adopted.counted())
 
     async def resume(self) -> str:
@@ -224,6 +155,7 @@ class Adoption:
         """Give the standby what the TAP has now; where the TAP has gone, what was written down."""
         if (adopted := self._adopted) is None:
             return
+        await self._keep_no_more()
         standby = adopted.standby_now(self._links)
         if standby is None:
             log.warning("the standby has gone: its addresses and routes are not given back", standby=adopted.name)
@@ -257,13 +189,11 @@ class Adoption:
         everything, now_ns = await self._batch.dump(), self._clock()
         tap = _named(self._links, adopted.failover)
         wanted = adopted.held.moved(adopted.standby, standby, now_ns)
+        if tap is not None:
+            self._on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
         if tap is not None and adopted.moved:
-            self._on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
-            wanted = _as_it_was(self._on_tap.moved(tap, standby, now_ns), adopted.held)
-            current = {"held": wanted, "ifindex": standby.ifindex, "name": standby.name, "moved": False}
-            self._file.write(msgspec.structs.replace(adopted, **current))
-        elif tap is not None:
-            self._on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
+            wanted = as_it_was(self._on_tap.moved(tap, standby, now_ns), adopted.held)
+            self._file.write(adopted.now_held(wanted, standby, moved=False))
         before = Holdings.of(standby, everything, now_ns)
         await self._try(add_addresses(wanted, standby))
         everything = await self._batch.dump()
@@ -272,6 +202,30 @@ class Adoption:
         steps += remove_routes(unwanted_routes(before, Holdings.of(standby, everything, now_ns), wanted), standby)
         await self._try(steps)
         log.info("given back", standby=standby.name, failover=adopted.failover)
+
+    async def _keep(self) -> None:
+        """Write down what the TAP has, for as long as it has it: should it vanish, that is what is given back."""
+        while True:
+            await asyncio.sleep(KEEP_S)
+            adopted = self._adopted
+            tap = None if adopted is None else _named(self._links, adopted.failover)
+            standby = None if adopted is None else adopted.standby_now(self._links)
+            if adopted is None or tap is None or standby is None:
+                continue
+            try:
+                everything, now_ns = await self._batch.dump(), self._clock()
+            except TapbondError as error:
+                log.debug("not written down", error=str(error))
+                continue
+            on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
+            held = as_it_was(on_tap.moved(tap, standby, now_ns), adopted.held)
+            self._file.write(adopted.now_held(held, standby, moved=True))
+
+    async def _keep_no_more(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.wait((keeping,))
 
     async def _try(self, steps: Sequence[Step]) -> None:
         """Do what is possible: the rest is said."""
@@ -319,20 +273,3 @@ class _Carrier:
 
 def _named(links: Links, name: str) -> Link | None:
     return next((link for link in links.by_index.values() if link.name == name), None)
-
-
-def _as_it_was(present: Holdings, held: Holdings) -> Holdings:
-    """Return what the TAP has without what it learnt for itself, and with the labels that there were."""
-    known = {address_key(address): address.get(IFA_LABEL) for address in held.addresses}
-    routes = {route_identity(route) for route in held.routes}
-    return msgspec.structs.replace(
-        present,
-        addresses=tuple(
-            address.with_attributes({IFA_LABEL: known[address_key(address)]})
-            if known.get(address_key(address))
-            else address
-            for address in present.addresses
-            if address_key(address) in known or not is_learnt(address)
-        ),
-        routes=tuple(r for r in present.routes if route_identity(r) in routes or not learnt_route(r)),
-    )

@@ -11,7 +11,8 @@ from typing import Any, Self
 import msgspec
 import structlog
 
-from tapbond.adoption import Adoption, AdoptionFile
+from tapbond.adopted import AdoptionFile
+from tapbond.adoption import Adoption
 from tapbond.announce import announcements
 from tapbond.datapath.pump import Pump
 from tapbond.errors import NoSuchInterfaceError

@@ -10,28 +10,20 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import msgspec
 
-from tapbond.holdings import (
-    IFA_ADDRESS,
-    IFA_F_NODAD,
-    IFA_LOCAL,
+from tapbond.addresses import IFA_ADDRESS, IFA_F_NODAD, IFA_LOCAL, address_flags, address_text, is_ipv6, with_flags
+from tapbond.holdings import Holdings, is_permanent, neighbour_text
+from tapbond.model import Link
+from tapbond.routes import (
     ROUTE,
     RTA_GATEWAY,
     RTA_MULTIPATH,
     RTA_VIA,
     RTPROT_KERNEL,
-    Holdings,
-    address_flags,
-    address_text,
-    is_ipv6,
-    is_permanent,
-    neighbour_text,
     outs,
     route_identity,
     route_key,
     route_text,
-    with_flags,
 )
-from tapbond.model import Link
 from tapbond.rtmessage import DELETE, RTM_NEWROUTE, Message
 
 NLM_F_REPLACE = 0x100

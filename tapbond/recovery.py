@@ -4,7 +4,8 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from tapbond.adoption import Adoption, AdoptionFile
+from tapbond.adopted import AdoptionFile
+from tapbond.adoption import Adoption
 from tapbond.isolation.bridge import bridge_name
 from tapbond.journal import Journal
 from tapbond.links import Links

@@ -9,12 +9,13 @@ tb0  (tapbond's): holds all of eth0's while it runs
 """
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from observe import Start
 from tapbond.lab import FAR_V4, FAR_V6, Lab, TcpStream, UdpFlow, stream_outage_ns, wait_until, windows
 from tapbond.lab.process import FailoverProcess
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
+pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping", "unshare")]
 
 ADOPT = ("--standby", "eth0", "--adopt")
 FAR_MAC = "02:00:00:00:00:77"
@@ -149,7 +150,10 @@ def test_everything_moves_and_comes_back(lab: Lab, start: Start, isolation: str)
 
 
 @pytest.mark.parametrize("isolation", ["bridge", "nft", "none"])
-def test_open_connections_go_on(lab: Lab, start: Start, isolation: str) -> None:
+def test_open_connections_go_on(
+    lab: Lab, start: Start, isolation: str, record_property: Callable[[str, object], None]
+) -> None:
+    """At 1000 datagrams a second each way; --junit-xml shows the figures."""
     go_live(lab)
     with (
         TcpStream(lab.host, lab.far, FAR_V4, 7000, rate=20_000_000) as v4,
@@ -162,7 +166,7 @@ def test_open_connections_go_on(lab: Lab, start: Start, isolation: str) -> None:
         flows = {"out": out, "in": back}
         for traffic in (*streams, *flows.values()):
             traffic.start()
-        events = []
+        events, figures = [], []
         for happening in ("adopted", "given back"):
             begin = time.monotonic_ns()
             events.append((happening, begin))
@@ -173,8 +177,7 @@ def test_open_connections_go_on(lab: Lab, start: Start, isolation: str) -> None:
             end = time.monotonic_ns()
             for stream in streams:
                 wait_until(lambda stream=stream, end=end: stream.alive_since(end), what="bytes after it")
-            for name, stream in zip(("tcp4", "tcp6", "tcp in"), streams, strict=True):
-                print(f"{isolation} {happening} {name}: {stream_outage_ns(stream.record(), begin) / 1e6:.1f} ms")
+            figures.append((happening, *(f"{stream_outage_ns(s.record(), begin) / 1e6:.1f}" for s in streams)))
             settled = [flow.received for flow in flows.values()]
             wait_until(
                 lambda settled=settled: all(
@@ -183,18 +186,10 @@ def test_open_connections_go_on(lab: Lab, start: Start, isolation: str) -> None:
             )
     for name, flow in flows.items():
         for window in windows(flow.record(), events):
-            print(
-                isolation,
-                name,
-                window.name,
-                window.sent,
-                "lost",
-                window.lost,
-                "dup",
-                window.duplicated,
-                f"{window.outage_ns / 1e6:.1f} ms",
-            )
-            assert window.lost <= 100
+            figures.append((name, window.name, window.sent, window.lost, window.duplicated))
+            assert window.lost <= 200, figures
+            assert window.duplicated <= (1000 if isolation == "none" else 100), figures
+    record_property("outages in ms of TCP 4, 6, inward; UDP sent, lost, duplicated", figures)
 
 
 def tapbond(lab: Lab, tmp_path: Path, *arguments: str, status: int = 0) -> str:
@@ -321,7 +316,7 @@ def test_a_tap_that_stays(lab: Lab, start: Start, tmp_path: Path, how: signal.Si
     same_again(before, lab, "dev tb0", "tb0:", "link/ether", "fe80")
 
 
-def test_a_start_that_is_refused_leaves_all_as_it_was(lab: Lab, start: Start, tmp_path: Path) -> None:
+def test_a_start_that_is_refused_leaves_all_as_it_was(lab: Lab, tmp_path: Path) -> None:
     """The primary is a port already: told before anything is changed."""
     go_live(lab)
     lab.host.check_output(["ip", "link", "add", "br9", "type", "bridge"])
@@ -359,3 +354,52 @@ def test_two_at_once(lab: Lab, start: Start, tmp_path: Path) -> None:
     assert addresses_of(lab, "tb0") == EVERYTHING
     process.stop()
     same_again(before, lab)
+
+
+USER_NAMESPACE = """
+set -e
+ip link add eth0 type veth peer name peer
+ip link set peer up
+ip link set eth0 up
+ip addr add 10.53.0.1/24 dev eth0
+ip addr add fd53::1/64 dev eth0 nodad
+ip route add default via 10.53.0.2
+ip -6 route add default via fd53::2
+show() { ip -o addr show dev $1 scope global; ip route show dev $1; ip -6 route show default dev $1; }
+show eth0 > before
+mkfifo ready
+for signal in TERM KILL; do
+    "$0" -m tapbond run tb0 --standby eth0 --adopt --ready-fd 3 3> ready & pid=$!
+    read -r _ < ready
+    show tb0 | sed s/tb0/eth0/g > adopted-$signal
+    kill -$signal $pid
+    wait $pid || test $signal = KILL
+    test $signal = TERM || "$0" -m tapbond restore
+    show eth0 > after-$signal
+done
+"""
+
+
+def test_as_root_of_a_user_namespace(tmp_path: Path) -> None:
+    """On a read-only /proc/sys."""
+    mounted = 'mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; exec sh -c "$@"'
+    outer = ["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-ec", mounted, "sh"]
+    done = subprocess.run(
+        [*outer, USER_NAMESPACE, sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"TAPBOND_RUN_DIR": str(tmp_path / "run")},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    def shown(name: str) -> list[str]:
+        """Return addresses and routes without the numbers and marks that the kernel gives them."""
+        text = re.sub(r"^\d+: | linkdown|\\.*", "", (tmp_path / name).read_text(), flags=re.MULTILINE)
+        return sorted(line.rstrip() for line in text.splitlines())
+
+    assert len(shown("before")) >= 4
+    for name in ("adopted-TERM", "after-TERM", "adopted-KILL", "after-KILL"):
+        assert shown(name) == shown("before"), name

@@ -1,5 +1,6 @@
 """What a failover has adopted, in a file that survives whatever happens to its writer."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +11,17 @@ from tapbond.holdings import Holdings
 from tapbond.links import Links
 from tapbond.model import Link
 from tapbond.routes import learnt_route, route_identity
+
+
+class Stage(StrEnum):
+    """How far it has come."""
+
+    HELD = "held"
+    """The TAP has the addresses too; the standby is as it was."""
+    MOVING = "moving"
+    """Some of it is here and some there, on the way to the TAP or back."""
+    MOVED = "moved"
+    """All of it has moved: what the TAP has is the truth."""
 
 
 class Adopted(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,8 +37,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     """By the standby."""
     own: Holdings
     """What the TAP had already: a persistent one keeps it."""
-    moved: bool = False
-    """Whether all of it has moved: then what the TAP has is the truth."""
+    stage: Stage = Stage.HELD
 
     @property
     def standby(self) -> Link:
@@ -42,9 +53,9 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
             (found for found in links.by_index.values() if (found.name, found.mac) == (self.name, self.mac)), None
         )
 
-    def now_held(self, held: Holdings, standby: Link, *, moved: bool) -> Self:
+    def now_held(self, held: Holdings, standby: Link, stage: Stage) -> Self:
         """Return it with what the standby is to get in the end."""
-        return msgspec.structs.replace(self, held=held, ifindex=standby.ifindex, name=standby.name, moved=moved)
+        return msgspec.structs.replace(self, held=held, ifindex=standby.ifindex, name=standby.name, stage=stage)
 
     def counted(self) -> str:
         """Return how much it is, in words."""

@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from tapbond.addresses import is_link_local
-from tapbond.adopted import Adopted, AdoptionFile, as_it_was
+from tapbond.adopted import Adopted, AdoptionFile, Stage, as_it_was
 from tapbond.errors import NoSuchInterfaceError, TapbondError
 from tapbond.holdings import Holdings
 from tapbond.links import Links
@@ -44,6 +44,8 @@ log = structlog.get_logger()
 
 KEEP_S = 10.0
 """How often is written down what the TAP has now: a lease may have been renewed there."""
+KEEP_SHARE = 100
+"""Reading takes at most one part in so many of the time: a router may have a million routes."""
 CARRIER_DEADLINE_S = 1.0
 """For the TAP's carrier, which comes within milliseconds where the standby has one."""
 
@@ -121,6 +123,7 @@ class Adoption:
         if adopted is None:
             return
         await self._carrier(tap.ifindex)
+        self._write(Stage.MOVING)
         standby = adopted.standby_now(self._links) or adopted.standby
         everything, now_ns = await self._batch.dump(), self._clock()
         wanted = adopted.held.moved(standby, tap, now_ns)
@@ -133,8 +136,7 @@ class Adoption:
         await self._batch.perform(
             [*remove_addresses(leaving, standby), *remove_neighbours(adopted.held.neighbours, standby)]
         )
-        self._adopted = msgspec.structs.replace(adopted, moved=True)
-        self._file.write(self._adopted)
+        self._write(Stage.MOVED)
         self._keeping = asyncio.create_task(self._keep())
         log.info("adopted", standby=standby.name, failover=tap.name, what=adopted.counted())
 
@@ -149,11 +151,11 @@ class Adoption:
             return f"{where}: skipped, no such interface with MAC {adopted.mac}"
         await self.give_back()
         await self.finish()
-        return f"{where}: {adopted.counted()}"
+        return "" if adopted.stage is Stage.HELD else f"{where}: {adopted.counted()}"
 
     async def give_back(self) -> None:
         """Give the standby what the TAP has now; where the TAP has gone, what was written down."""
-        if (adopted := self._adopted) is None:
+        if (adopted := self._adopted) is None or adopted.stage is Stage.HELD:
             return
         await self._keep_no_more()
         standby = adopted.standby_now(self._links)
@@ -191,9 +193,9 @@ class Adoption:
         wanted = adopted.held.moved(adopted.standby, standby, now_ns)
         if tap is not None:
             self._on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
-        if tap is not None and adopted.moved:
+        if tap is not None and adopted.stage is Stage.MOVED:
             wanted = as_it_was(self._on_tap.moved(tap, standby, now_ns), adopted.held)
-            self._file.write(adopted.now_held(wanted, standby, moved=False))
+            self._file.write(adopted.now_held(wanted, standby, Stage.MOVING))
         before = Holdings.of(standby, everything, now_ns)
         await self._try(add_addresses(wanted, standby))
         everything = await self._batch.dump()
@@ -203,10 +205,18 @@ class Adoption:
         await self._try(steps)
         log.info("given back", standby=standby.name, failover=adopted.failover)
 
+    def _write(self, stage: Stage) -> None:
+        """Write down how far it has come."""
+        if self._adopted is not None:
+            self._adopted = msgspec.structs.replace(self._adopted, stage=stage)
+            self._file.write(self._adopted)
+
     async def _keep(self) -> None:
         """Write down what the TAP has, for as long as it has it: should it vanish, that is what is given back."""
+        pause_s = KEEP_S
         while True:
-            await asyncio.sleep(KEEP_S)
+            await asyncio.sleep(pause_s)
+            began_ns = self._clock()
             adopted = self._adopted
             tap = None if adopted is None else _named(self._links, adopted.failover)
             standby = None if adopted is None else adopted.standby_now(self._links)
@@ -219,7 +229,8 @@ class Adoption:
                 continue
             on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
             held = as_it_was(on_tap.moved(tap, standby, now_ns), adopted.held)
-            self._file.write(adopted.now_held(held, standby, moved=True))
+            pause_s = max(KEEP_S, KEEP_SHARE * (self._clock() - began_ns) / 1e9)
+            self._file.write(adopted.now_held(held, standby, Stage.MOVED))
 
     async def _keep_no_more(self) -> None:
         keeping, self._keeping = self._keeping, None

@@ -26,7 +26,7 @@ def command(failover: str | None, run_dir: Path | None) -> None:
 
     configure(verbose=False, quiet=True)
     place = RunDir(run_dir)
-    names = place.left_behind() if failover is None else [failover]
+    names = [name for name in place.left_behind() if failover in (None, name)]
     said = failed = False
 
     async def main() -> None:

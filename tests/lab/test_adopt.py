@@ -218,6 +218,7 @@ def test_killed_and_restored(lab: Lab, start: Start, tmp_path: Path, isolation: 
     ping(lab, FAR_V6)
     assert tapbond(lab, tmp_path, "restore", "tb0") == "tb0: nothing to restore\n"
     assert tapbond(lab, tmp_path, "restore") == "nothing to restore\n"
+    assert tapbond(lab, tmp_path, "restore", "../tb0") == "../tb0: nothing to restore\n"
 
 
 def test_killed_and_started_again(lab: Lab, start: Start) -> None:
@@ -341,6 +342,22 @@ def test_ctrl_c_or_a_kill_at_any_moment_of_the_start(lab: Lab, start: Start, tmp
     time.sleep(moment * 0.005)
     process.stop(how)
     tapbond(lab, tmp_path, "restore")
+    same_again(before, lab)
+
+
+def test_two_that_start_at_the_same_time(lab: Lab, start: Start) -> None:
+    """One gets it, the other says so; nothing is lost."""
+    go_live(lab)
+    before = state(lab)
+    both = [start(lab, *ADOPT, "--isolation", "nft", name=name, wait=False) for name in ("tb0", "tb1")]
+    wait_until(lambda: any(process.process.poll() is not None for process in both), what="one to give up")
+    loser, winner = sorted(both, key=lambda process: process.process.poll() is None)
+    assert loser.process.poll() == 1
+    assert f"already a slave of {winner.name}" in loser.last_words()
+    winner.wait_ready()
+    assert addresses_of(lab, winner.name) == EVERYTHING
+    ping(lab, FAR_V4)
+    assert winner.stop() == 0
     same_again(before, lab)
 
 

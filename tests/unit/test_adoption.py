@@ -462,6 +462,20 @@ def test_one_that_was_plugged_in_again_gets_it(tmp_path: Path) -> None:
     assert len(stage.batch.held(again)) == len(FakeBatch(live()).held(ETH0))
 
 
+def test_a_standby_that_another_failover_took_first_is_left_alone(tmp_path: Path) -> None:
+    """Both began at once: this one has copied the addresses, and is refused the link."""
+    stage = Stage(tmp_path, live())
+
+    async def main() -> None:
+        await stage.adoption.hold(ETH0, TAP)
+        stage.batch.vanish(ETH0)  # to the other's TAP
+        await stage.stop()
+
+    run(main(), stage.clock)
+    assert stage.batch.held(ETH0) == stage.batch.held(TAP) == set()
+    assert stage.file.read() is None
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"null", b"\xff", b'{"ifindex": 2}'])
 def test_a_file_that_cannot_be_read_holds_nothing(tmp_path: Path, content: bytes) -> None:
     stage = Stage(tmp_path, live())

@@ -32,7 +32,9 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     mac: str
     """The standby's, as are those above."""
     failover: str
-    """Name of the TAP."""
+    """Name of the TAP when it was made."""
+    tap: int
+    """ifindex of the TAP."""
     held: Holdings
     """By the standby."""
     own: Holdings
@@ -52,6 +54,11 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
         return next(
             (found for found in links.by_index.values() if (found.name, found.mac) == (self.name, self.mac)), None
         )
+
+    def tap_now(self, links: Links) -> Link | None:
+        """Return the TAP, also if it was renamed meanwhile; None: it has gone."""
+        link = links.by_index.get(self.tap)
+        return link if link is not None and (link.name == self.failover or link.mac == self.mac) else None
 
     def now_held(self, held: Holdings, standby: Link, stage: Stage) -> Self:
         """Return it with what the standby is to get in the end."""

@@ -83,6 +83,7 @@ class Adoption:
         self._file = file
         self._clock = clock
         self._adopted: Adopted | None = None
+        self._latest: Adopted | None = None
         self._on_tap = Holdings()
         self._failed = False
         self._keeping: asyncio.Task[None] | None = None
@@ -106,6 +107,7 @@ class Adoption:
             name=standby.name,
             mac=standby.mac,
             failover=tap.name,
+            tap=tap.ifindex,
             held=held,
             own=Holdings.of(tap, everything, now_ns),
         )
@@ -172,7 +174,7 @@ class Adoption:
         if (adopted := self._adopted) is None:
             return
         self._adopted = None
-        tap = _named(self._links, adopted.failover)
+        tap = adopted.tap_now(self._links)
         if tap is not None:
             mine = [address for address in self._on_tap.addresses if not is_link_local(address)]
             try:
@@ -189,8 +191,9 @@ class Adoption:
 
     async def _give_back(self, adopted: Adopted, standby: Link) -> None:
         everything, now_ns = await self._batch.dump(), self._clock()
-        tap = _named(self._links, adopted.failover)
-        wanted = adopted.held.moved(adopted.standby, standby, now_ns)
+        tap = adopted.tap_now(self._links)
+        latest = self._latest or adopted
+        wanted = latest.held.moved(latest.standby, standby, now_ns)
         if tap is not None:
             self._on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
         if tap is not None and adopted.stage is Stage.MOVED:
@@ -218,7 +221,7 @@ class Adoption:
             await asyncio.sleep(pause_s)
             began_ns = self._clock()
             adopted = self._adopted
-            tap = None if adopted is None else _named(self._links, adopted.failover)
+            tap = None if adopted is None else adopted.tap_now(self._links)
             standby = None if adopted is None else adopted.standby_now(self._links)
             if adopted is None or tap is None or standby is None:
                 continue
@@ -230,7 +233,8 @@ class Adoption:
             on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
             held = as_it_was(on_tap.moved(tap, standby, now_ns), adopted.held)
             pause_s = max(KEEP_S, KEEP_SHARE * (self._clock() - began_ns) / 1e9)
-            self._file.write(adopted.now_held(held, standby, Stage.MOVED))
+            self._latest = adopted.now_held(held, standby, Stage.MOVED)
+            self._file.write(self._latest)
 
     async def _keep_no_more(self) -> None:
         keeping, self._keeping = self._keeping, None
@@ -280,7 +284,3 @@ class _Carrier:
 
     def addresses_changed(self, ifindex: int) -> None:
         pass
-
-
-def _named(links: Links, name: str) -> Link | None:
-    return next((link for link in links.by_index.values() if link.name == name), None)

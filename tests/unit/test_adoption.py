@@ -398,6 +398,25 @@ def test_what_was_changed_is_given_back_also_after_a_kill(tmp_path: Path) -> Non
     assert "10.66.0.0/24" in {route_text(m) for m in stage.batch.held(ETH0) if m.kind == RTM_NEWROUTE}
 
 
+@pytest.mark.parametrize("renamed", [True, False])
+def test_a_tap_that_was_renamed_or_has_gone(tmp_path: Path, renamed: bool) -> None:
+    stage = Stage(tmp_path, live())
+
+    async def main() -> None:
+        await stage.start()
+        stage.batch._do(Step("", address(TAP, "10.66.0.1/24")))
+        if renamed:
+            stage.network.change("tb0", name="lan0")
+        else:
+            await asyncio.sleep(KEEP_S + 1)
+            stage.tap_goes()
+        await stage.stop()
+
+    run(main(), stage.clock)
+    assert len(stage.batch.held(ETH0)) == len(FakeBatch(live()).held(ETH0)) + 2
+    assert stage.batch.held(TAP) == set()
+
+
 def test_a_tap_that_stays_keeps_its_own(tmp_path: Path) -> None:
     own = [address(TAP, "10.44.0.1/24"), route(TAP, "10.44.0.0/24", protocol=2)]
     stage = Stage(tmp_path, [*live(), *own])

@@ -11,6 +11,8 @@ from typing import Any, Self
 import msgspec
 import structlog
 
+from tapbond.adopted import AdoptionFile
+from tapbond.adoption import Adoption
 from tapbond.announcer import Announcer
 from tapbond.datapath.pump import Pump
 from tapbond.errors import NoSuchInterfaceError
@@ -36,6 +38,7 @@ from tapbond.probe.prober import Prober
 from tapbond.propagation import Propagation
 from tapbond.recovery import clean_up
 from tapbond.registry import Registry
+from tapbond.rtbatch import RtBatch
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
@@ -234,7 +237,10 @@ class Failover:
         unwind.push_async_callback(self._links.close)
         await self._links.open()
         self._journal = Journal(self._run_dir.journal(self.name))
-        await clean_up(self.name, self._rtnetlink, self._links, self._journal)
+        self._adoption = Adoption(
+            RtBatch(self._rtnetlink), self._links, AdoptionFile(self._run_dir.adopted(self.name))
+        )
+        await clean_up(self.name, self._rtnetlink, self._links, self._journal, self._adoption)
         self._registry = Registry(
             self.name,
             self._find_mac(),
@@ -254,6 +260,7 @@ class Failover:
         self._master = Master(self.name, self._rtnetlink, self._tap_lost)
         unwind.callback(self._master.close)
         await self._master.set_up(self._registry.mac, self.settings.mtu, self._standby_mtu())
+        adopting = await self._adopt(unwind)
         settings = self.settings
         self._pump = Pump(
             self._master.fileno(),
@@ -291,6 +298,7 @@ class Failover:
             failover=self.name,
             greet=self._surface.greet,
         )
+        registrar.adopting = adopting
         self._members = Membership(
             self._registry,
             registrar,
@@ -303,6 +311,7 @@ class Failover:
             clock=self._clock,
         )
         unwind.push_async_callback(self._members.close)
+        unwind.push_async_callback(self._give_back)
         self._propagation = Propagation(
             self._registry,
             self._master,
@@ -328,14 +337,36 @@ class Failover:
         tap = self._tap_link()
         self._members.mtu, self._members.up = tap.mtu, tap.up
         self._announcer.introduce(tap.ifindex, self._registry.mac)
+        if adopting:
+            self._selector.start()  # the standby carries frames as soon as it is a slave
         for role, link in self._named_links():
             await self._members.register(link.ifindex, role)
+            if link.ifindex == adopting:
+                await self._adoption.move(tap)
         self._selector.start()
         for link in tuple(self._links.by_index.values()):
             if self._members.slave_of(link.ifindex) is None:
                 self._members.consider(link)
         self._poll.start()
         self._prober.start()
+
+    async def _adopt(self, unwind: AsyncExitStack) -> int:
+        """Let the TAP have the standby's addresses too; return the standby's ifindex, 0: nothing to adopt."""
+        if not self.settings.adopt:
+            return 0
+        unwind.push_async_callback(self._adoption.finish)
+        await self._links.refresh()
+        standby = self._links.by_name(self.settings.standby or "")
+        return standby.ifindex if await self._adoption.hold(standby, self._tap_link()) else 0
+
+    async def _give_back(self) -> None:
+        """Give back what was adopted, over the standby: the switch learns first where the MAC will be."""
+        standby = next((slave for slave in self._selector.slaves if slave.role is Role.STANDBY), None)
+        if self.settings.adopt and standby is not None and not standby.why_not_ready(self._clock()):
+            self._selector.request(standby)
+            for other in [slave for slave in self._selector.slaves if slave is not standby]:
+                await self._members.remove(other, "failover destroyed")
+        await self._adoption.give_back()
 
     def _find_mac(self) -> str:
         if self.settings.mac is not None:

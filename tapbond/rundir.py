@@ -59,6 +59,16 @@ class RunDir:
         """Return where the journal of a failover is."""
         return self.path / f"{failover}.journal"
 
+    def adopted(self, failover: str) -> Path:
+        """Return where a failover writes down what it adopted."""
+        return self.path / f"{failover}.adopted"
+
+    def left_behind(self) -> list[str]:
+        """Return the names of the failovers that may have something to put back: those that ever ran here."""
+        found = {path.stem for path in self.path.glob("*.lock") if not path.stem.startswith("link-")}
+        found |= {path.stem for kind in ("journal", "adopted") for path in self.path.glob(f"*.{kind}")}
+        return sorted(found)
+
     def lock_failover(self, failover: str) -> "Lock":
         """Make sure that no other process runs a failover of this name.
 

@@ -231,6 +231,8 @@ class Registrar:
         self._mac_policy = mac_policy
         self._failover = failover
         self._greet = greet
+        self.adopting = 0
+        """ifindex of the standby whose addresses are moved to the failover (tapbond.adoption), 0: none."""
         self._originals: dict[int, Original] = {}
 
     async def register(self, slave: Slave, mac: str, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
@@ -311,7 +313,7 @@ class Registrar:
         for address in addresses:
             if address.version == 6 and address.ip.is_link_local:  # noqa: PLR2004
                 await self._rtnetlink.remove_address(link, address)
-            else:
+            elif link.ifindex != self.adopting:
                 log.warning(
                     "a slave's address gets no answers: move it to the failover",
                     slave=link.name,
@@ -322,13 +324,14 @@ class Registrar:
         """Give a link back as it was found; one that has gone is fine, and so is doing it twice."""
         original = self._originals.pop(slave.link.ifindex, None)
         steps: list[Callable[[], Awaitable[None]]] = []
-        if slave.port >= 0:
-            port, slave.port = slave.port, -1
-            steps.append(lambda: self._datapath.detach(port))
         if original is not None:
             # Before the isolation ends: the link's own stack must not speak with the failover's MAC.
             steps.append(lambda: original.restore_mac(self._rtnetlink))
             steps.append(lambda: self._isolation.remove(slave.link))
+        if slave.port >= 0:
+            port, slave.port = slave.port, -1
+            steps.append(lambda: self._datapath.detach(port))
+        if original is not None:
             steps.append(lambda: original.restore(self._rtnetlink))
         await undo(slave.name, steps)
         if original is not None:

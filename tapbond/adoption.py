@@ -1,0 +1,286 @@
+"""``--adopt``: the failover takes over a live interface, and gives it back.
+
+The order at the start, with what a connection through the standby sees:
+
+1. everything is written down;
+2. the TAP (same MAC, up) gets the addresses too: both links have them, and the standby's routes come first;
+3. the standby becomes a slave: from here on its frames arrive by the TAP, and it still sends by its own routes,
+   as a port of a bridge may;
+4. the TAP has its carrier: before that its queue drops everything (dev_activate() in net/sched/sch_generic.c);
+5. neighbours and routes move, each route replaced in place;
+6. the addresses leave the standby: they stay this host's own, so no route and no socket loses its source.
+
+At the end the same backwards: the standby gets the addresses, neighbours and routes that the TAP has *then*, is
+released, and only after that they leave the TAP.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from tapbond.addresses import is_link_local
+from tapbond.adopted import Adopted, AdoptionFile, Stage, as_it_was
+from tapbond.errors import NoSuchInterfaceError, TapbondError
+from tapbond.holdings import Holdings
+from tapbond.links import Links
+from tapbond.model import Detector, Link
+from tapbond.moves import (
+    Step,
+    add_addresses,
+    add_neighbours,
+    move_routes,
+    remove_addresses,
+    remove_neighbours,
+    remove_routes,
+    unwanted_routes,
+)
+from tapbond.rtmessage import Message
+
+log = structlog.get_logger()
+
+KEEP_S = 10.0
+"""How often is written down what the TAP has now: a lease may have been renewed there."""
+KEEP_SHARE = 100
+"""Reading takes at most one part in so many of the time: a router may have a million routes."""
+CARRIER_DEADLINE_S = 1.0
+"""For the TAP's carrier, which comes within milliseconds where the standby has one."""
+
+
+def boottime_ns() -> int:
+    """Return CLOCK_BOOTTIME in ns: lifetimes go on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class Batch(Protocol):
+    """What tapbond.rtbatch.RtBatch does."""
+
+    async def dump(self) -> list[Message]:
+        """Return all addresses, routes and neighbours."""
+
+    async def perform(self, steps: Sequence[Step]) -> None:
+        """Do all steps; raise why the first of those that failed did."""
+
+
+class Adoption:
+    """Moves what a link holds to the TAP, and back.
+
+    Args:
+        batch: to read and change it.
+        links: all links.
+        file: where it is written down.
+        clock: CLOCK_BOOTTIME in ns.
+    """
+
+    def __init__(
+        self, batch: Batch, links: Links, file: AdoptionFile, clock: Callable[[], int] = boottime_ns
+    ) -> None:
+        self._batch = batch
+        self._links = links
+        self._file = file
+        self._clock = clock
+        self._adopted: Adopted | None = None
+        self._latest: Adopted | None = None
+        self._on_tap = Holdings()
+        self._failed = False
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def hold(self, standby: Link, tap: Link) -> bool:
+        """Write everything down, and give the TAP the standby's addresses too.
+
+        Returns:
+            Whether there is anything to adopt.
+
+        Raises:
+            TapbondError: an address was refused; finish() undoes it.
+        """
+        everything, now_ns = await self._batch.dump(), self._clock()
+        held = Holdings.of(standby, everything, now_ns)
+        if all(is_link_local(address) for address in held.addresses):
+            log.warning("nothing to adopt: the standby has no address", standby=standby.name, failover=tap.name)
+            return False
+        self._adopted = Adopted(
+            ifindex=standby.ifindex,
+            name=standby.name,
+            mac=standby.mac,
+            failover=tap.name,
+            tap=tap.ifindex,
+            held=held,
+            own=Holdings.of(tap, everything, now_ns),
+        )
+        self._file.write(self._adopted)
+        await self._batch.perform(add_addresses(held.moved(standby, tap, now_ns), tap))
+        return True
+
+    async def move(self, tap: Link) -> None:
+        """Move neighbours and routes, then take the addresses off the standby, which is a slave by now.
+
+        Raises:
+            TapbondError: something was refused; give_back() undoes it.
+        """
+        adopted = self._adopted
+        if adopted is None:
+            return
+        await self._carrier(tap.ifindex)
+        self._write(Stage.MOVING)
+        standby = adopted.standby_now(self._links) or adopted.standby
+        everything, now_ns = await self._batch.dump(), self._clock()
+        wanted = adopted.held.moved(standby, tap, now_ns)
+        present = Holdings.of(tap, everything, now_ns)
+        steps = add_neighbours(wanted, tap)
+        steps += move_routes(adopted.held.routes, wanted.routes, everything, tap)
+        steps += remove_routes(unwanted_routes(adopted.own, present, wanted), tap)
+        await self._batch.perform(steps)
+        leaving = [address for address in adopted.held.addresses if not is_link_local(address)]
+        await self._batch.perform(
+            [*remove_addresses(leaving, standby), *remove_neighbours(adopted.held.neighbours, standby)]
+        )
+        self._write(Stage.MOVED)
+        self._keeping = asyncio.create_task(self._keep())
+        log.info("adopted", standby=standby.name, failover=tap.name, what=adopted.counted())
+
+    async def resume(self) -> str:
+        """Give back what a process that was killed had adopted; return in words what it was, empty: nothing."""
+        self._adopted = self._file.read()
+        if (adopted := self._adopted) is None:
+            return ""
+        where = f"{adopted.name} of {adopted.failover}"
+        if adopted.standby_now(self._links) is None:
+            await self.finish()
+            return f"{where}: skipped, no such interface with MAC {adopted.mac}"
+        await self.give_back()
+        await self.finish()
+        return "" if adopted.stage is Stage.HELD else f"{where}: {adopted.counted()}"
+
+    async def give_back(self) -> None:
+        """Give the standby what the TAP has now; where the TAP has gone, what was written down."""
+        if (adopted := self._adopted) is None or adopted.stage is Stage.HELD:
+            return
+        await self._keep_no_more()
+        standby = adopted.standby_now(self._links)
+        if standby is None:
+            log.warning("the standby has gone: its addresses and routes are not given back", standby=adopted.name)
+            return
+        try:
+            await self._give_back(adopted, standby)
+        except TapbondError as error:
+            self._not_given_back(error)
+
+    async def finish(self) -> None:
+        """Take off a TAP that stays what has been given back, and cross everything out."""
+        if (adopted := self._adopted) is None:
+            return
+        self._adopted = None
+        tap = adopted.tap_now(self._links)
+        if tap is not None:
+            mine = [address for address in self._on_tap.addresses if not is_link_local(address)]
+            try:
+                everything = Holdings.of(tap, await self._batch.dump(), self._clock()).without(adopted.own)
+                mine = mine or [a for a in everything.addresses if not is_link_local(a)]
+                steps = remove_routes(everything.routes, tap) + remove_neighbours(everything.neighbours, tap)
+                await self._batch.perform(steps + remove_addresses(mine, tap))
+            except NoSuchInterfaceError:
+                log.debug("the TAP has gone", failover=adopted.failover)
+            except TapbondError as error:
+                self._not_given_back(error)
+        if not self._failed:
+            self._file.clear()
+
+    async def _give_back(self, adopted: Adopted, standby: Link) -> None:
+        everything, now_ns = await self._batch.dump(), self._clock()
+        tap = adopted.tap_now(self._links)
+        latest = self._latest or adopted
+        wanted = latest.held.moved(latest.standby, standby, now_ns)
+        if tap is not None:
+            self._on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
+        if tap is not None and adopted.stage is Stage.MOVED:
+            wanted = as_it_was(self._on_tap.moved(tap, standby, now_ns), adopted.held)
+            self._file.write(adopted.now_held(wanted, standby, Stage.MOVING))
+        before = Holdings.of(standby, everything, now_ns)
+        await self._try(add_addresses(wanted, standby))
+        everything = await self._batch.dump()
+        steps = add_neighbours(wanted, standby)
+        steps += move_routes(self._on_tap.routes, wanted.routes, everything, standby)
+        steps += remove_routes(unwanted_routes(before, Holdings.of(standby, everything, now_ns), wanted), standby)
+        await self._try(steps)
+        log.info("given back", standby=standby.name, failover=adopted.failover)
+
+    def _write(self, stage: Stage) -> None:
+        """Write down how far it has come."""
+        if self._adopted is not None:
+            self._adopted = msgspec.structs.replace(self._adopted, stage=stage)
+            self._file.write(self._adopted)
+
+    async def _keep(self) -> None:
+        """Write down what the TAP has, for as long as it has it: should it vanish, that is what is given back."""
+        pause_s = KEEP_S
+        while True:
+            await asyncio.sleep(pause_s)
+            began_ns = self._clock()
+            adopted = self._adopted
+            tap = None if adopted is None else adopted.tap_now(self._links)
+            standby = None if adopted is None else adopted.standby_now(self._links)
+            if adopted is None or tap is None or standby is None:
+                continue
+            try:
+                everything, now_ns = await self._batch.dump(), self._clock()
+            except TapbondError as error:
+                log.debug("not written down", error=str(error))
+                continue
+            on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
+            held = as_it_was(on_tap.moved(tap, standby, now_ns), adopted.held)
+            pause_s = max(KEEP_S, KEEP_SHARE * (self._clock() - began_ns) / 1e9)
+            self._latest = adopted.now_held(held, standby, Stage.MOVED)
+            self._file.write(self._latest)
+
+    async def _keep_no_more(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.wait((keeping,))
+
+    async def _try(self, steps: Sequence[Step]) -> None:
+        """Do what is possible: the rest is said."""
+        try:
+            await self._batch.perform(steps)
+        except TapbondError as error:
+            self._not_given_back(error)
+
+    def _not_given_back(self, error: TapbondError) -> None:
+        self._failed = True
+        log.warning("not everything was given back (again: tapbond restore)", error=str(error))
+
+    async def _carrier(self, ifindex: int) -> None:
+        """Wait for the event that tells of the TAP's carrier: it is sent when its queue is open."""
+        waiting = _Carrier(self._links, ifindex)
+        self._links.listen(waiting)
+        try:
+            await asyncio.wait_for(waiting.on.wait(), CARRIER_DEADLINE_S)
+        except TimeoutError:
+            log.debug("adopting without a carrier", ifindex=ifindex)
+        finally:
+            self._links.unlisten(waiting)
+
+
+class _Carrier:
+    """Waits for a link's carrier."""
+
+    def __init__(self, links: Links, ifindex: int) -> None:
+        self.on = asyncio.Event()
+        self._ifindex = ifindex
+        if (link := links.by_index.get(ifindex)) is not None:
+            self.link_changed(link, 0, Detector.NETLINK)
+
+    def link_changed(self, link: Link, _when_ns: int, _detector: Detector) -> None:
+        if link.ifindex == self._ifindex and link.carrier:
+            self.on.set()
+
+    def link_removed(self, link: Link, _when_ns: int) -> None:
+        if link.ifindex == self._ifindex:
+            self.on.set()
+
+    def addresses_changed(self, ifindex: int) -> None:
+        pass

@@ -65,6 +65,10 @@ class Master:
         if not link.up:
             await self._rtnetlink.set_up(link, True)
 
+    async def exists(self) -> bool:
+        """Return whether the kernel still has it; it may be gone before that is told."""
+        return any(link.ifindex == self.ifindex for link in await self._rtnetlink.links())
+
     async def set_mtu(self, mtu: int) -> None:
         """Set the MTU in bytes; raises TapbondError."""
         await self._rtnetlink.set_mtu(self._link(), mtu)

@@ -168,7 +168,12 @@ class Propagation:
         self._mac_changed()
 
     async def _open_or_close(self, up: bool) -> None:
-        """Open or close every slave; one that does not open is reported and does not stop the others."""
+        """Open or close every slave; one that does not open is reported and does not stop the others.
+
+        A TAP that is deleted, or moves to another namespace, is told to be down first: that closes nobody.
+        """
+        if not up and not await self._master.exists():
+            return
         self._members.up = up
         log.info("set up, slaves too" if up else "set down, slaves too", failover=self._registry.failover)
         for link in self._links():

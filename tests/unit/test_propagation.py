@@ -124,6 +124,16 @@ def test_down_closes_all_and_up_opens_all_that_open(play: Callable[..., World]) 
     assert [event.change for event in world.refusals()] == ["up"]
 
 
+def test_a_failover_that_is_deleted_closes_nobody(play: Callable[..., World]) -> None:
+    """unregister_netdevice() closes the link first, and tells so."""
+
+    async def scene(world: World) -> None:
+        world.network.change("tb0", up=False)
+        world.network.delete("tb0")
+
+    assert play(scene).asked("set_up") == []
+
+
 def test_same_puts_the_mac_back(play: Callable[..., World]) -> None:
     async def scene(world: World) -> None:
         world.network.change("tb0", mac=OTHER)

@@ -92,6 +92,9 @@ class World:
 
     # What Propagation needs of the Master.
 
+    async def exists(self) -> bool:
+        return any(link.name == "tb0" for link in self.network.devices.values())
+
     async def set_mtu(self, mtu: int) -> None:
         self.network.change("tb0", mtu=mtu)
 

@@ -21,6 +21,7 @@ SOURCES = [
     "vlan",
     "carrier",
     "watch",
+    "netns",
     "thread",
     "mailbox",
     "report",

@@ -14,7 +14,7 @@ import uvloop
 
 from tapbond import Failover
 from tapbond.lab import Lab, Namespace, wait_until
-from tapbond.lab._traffic import lib
+from tapbond._core import lib
 from tapbond.lab.namespace import checked
 from tapbond.links import Links
 from tapbond.model import Detector, Link
@@ -48,7 +48,7 @@ def on_uvloop(namespace: Namespace, main: Callable[[], Coroutine[None, None, T]]
     """
 
     def run() -> T:
-        checked(lib.lab_netns_enter(namespace.fd), "setns")
+        checked(lib.tb_netns_enter(namespace.fd), "setns")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())
 

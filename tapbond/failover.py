@@ -12,17 +12,16 @@ import msgspec
 import structlog
 
 from tapbond.announce import announcements
+from tapbond.arrivals import Arrivals
 from tapbond.datapath.pump import Pump
 from tapbond.errors import NoSuchInterfaceError
 from tapbond.events import EventStream
 from tapbond.isolation import Isolation, open_isolation
 from tapbond.journal import Journal
-from tapbond.links import Links
 from tapbond.macpolicy import POLICIES
 from tapbond.master import Master
 from tapbond.membership import Membership
 from tapbond.model import (
-    Detector,
     Event,
     Link,
     Role,
@@ -31,14 +30,15 @@ from tapbond.model import (
     Status,
     Switchover,
 )
+from tapbond.places import Places
 from tapbond.poll import CarrierPoll
 from tapbond.recovery import clean_up
 from tapbond.registry import Registry
-from tapbond.rtnetlink import Rtnetlink
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
 from tapbond.slave import Registrar
+from tapbond.whereabouts import Whereabouts
 
 log = structlog.get_logger()
 
@@ -101,7 +101,7 @@ class Failover:
             "failover created",
             failover=self.name,
             mac=self._registry.mac,
-            mtu=self._tap_link().mtu,
+            mtu=self._whereabouts.link.mtu,
             isolation=self._isolation.kind,
         )
 
@@ -117,10 +117,12 @@ class Failover:
 
     def status(self) -> Status:
         """Return what ``tapbond status --json`` prints."""
-        selector, tap, now_ns = self._selector, self._tap_link(), self._clock()
+        selector, tap, now_ns = self._selector, self._whereabouts.link, self._clock()
         active, requested = selector.active, selector.requested
         return Status(
             name=self.name,
+            interface=self._master.interface,
+            netns=self._whereabouts.netns,
             ifindex=tap.ifindex,
             mac=tap.mac,
             mtu=tap.mtu,
@@ -155,7 +157,7 @@ class Failover:
         Raises:
             NoSuchInterfaceError, RefusedError, BusyError: it cannot be a slave; it was left as it was.
         """
-        ifindex = self._links.by_name(link).ifindex
+        ifindex = self._places.slaves.links.by_name(link).ifindex
         self._members.welcome(ifindex)
         await self._members.register(ifindex, Role(role), prio)
 
@@ -175,46 +177,27 @@ class Failover:
         """
         await self._members.remove(self._members.slave(slave), "removed")
 
-    # What the links tell.
+    # What the TAP's place tells.
 
-    def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
-        """Take note of a link that appeared or changed."""
-        if link.ifindex == self._master.ifindex:
-            self._members.mtu, self._members.up = link.mtu, link.up
-            return
-        slave = self._members.slave_of(link.ifindex)
-        if slave is None:
-            self._members.consider(link)
-            return
-        if slave.name != link.name:
-            log.info("slave renamed", failover=self.name, slave=slave.name, to=link.name)
-            self._selector.switchovers.renamed(slave.name, link.name)
-        self._selector.update(slave, link, detector, when_ns)
+    def _tap_changed(self, link: Link) -> None:
+        """Take note of how the TAP is now, wherever it is."""
+        self._members.mtu, self._members.up = link.mtu, link.up
 
-    def link_removed(self, link: Link, when_ns: int) -> None:
-        """Take note of a link that was deleted or moved to another namespace."""
-        self._members.gone(link.ifindex, when_ns)
-
-    def addresses_changed(self, ifindex: int) -> None:
+    def _addresses_changed(self) -> None:
         """Announce other addresses from now on."""
-        if ifindex == self._master.ifindex:
-            addresses = [address.ip for address in self._links.addresses(ifindex)]
-            self._pump.set_announcements(self._registry.mac, announcements(self._registry.mac, addresses))
+        where = self._whereabouts
+        addresses = [address.ip for address in where.place.links.addresses(where.link.ifindex)]
+        self._pump.set_announcements(self._registry.mac, announcements(self._registry.mac, addresses))
 
     # How it is made. Each step pushes what undoes it.
 
     async def _open_kernel(self, unwind: AsyncExitStack) -> None:
         """Open what tells of links and changes them; find out whose MAC it is; refuse before any change."""
-        self._run_dir.make()
-        unwind.callback(self._run_dir.lock_failover(self.name).release)
-        self._rtnetlink = Rtnetlink()
-        unwind.push_async_callback(self._rtnetlink.close)
-        await self._rtnetlink.open()
-        self._links = Links(self._rtnetlink, self._clock)
-        unwind.push_async_callback(self._links.close)
-        await self._links.open()
+        self._places = Places(self.settings, self._run_dir, self._clock)
+        await self._places.open(unwind)
+        home, slaves = self._places.home, self._places.slaves
         self._journal = Journal(self._run_dir.journal(self.name))
-        await clean_up(self.name, self._rtnetlink, self._links, self._journal)
+        await clean_up(self.name, home, self._journal, self._run_dir.pin(self.name), (slaves,))
         self._registry = Registry(
             self.name,
             self._find_mac(),
@@ -225,22 +208,25 @@ class Failover:
             mac_policy=POLICIES[self.settings.mac_policy],
         )
         for role, link in self._named_links():
-            self._registry.check(link, role, self._links.by_index)
+            self._registry.check(link, role, slaves.links.by_index)
 
     async def _open_failover(self, unwind: AsyncExitStack) -> None:
         """Make the TAP, then its slaves: the master comes first, as in net_failover_create()."""
-        self._isolation: Isolation = await open_isolation(self.settings.isolation, self.name, self._rtnetlink)
+        home, found = self._places.home, self._places.slaves
+        pin = self._run_dir.pin(self.name)
+        self._isolation: Isolation = await open_isolation(self.settings.isolation, self.name, found, pin)
         unwind.push_async_callback(self._isolation.close)
-        self._master = Master(self.name, self._rtnetlink, self._tap_lost)
+        lived = self._isolation.refuge.place if self._isolation.refuge else found
+        self._master = Master(self.name, home.rtnetlink, self._tap_lost)
         unwind.callback(self._master.close)
         await self._master.set_up(self._registry.mac, self.settings.mtu, self._standby_mtu())
-        self._pump = Pump(self._master.fileno(), self.settings.drain_ns)
+        self._pump = Pump(self._master.fileno(), self.settings.drain_ns, lived.socket)
         unwind.push_async_callback(self._pump.close)
         self._selector = Selector(
             self.name,
             self.settings.rx,
             self._pump,
-            self._links,
+            lived.links,
             set_carrier=self._set_carrier,
             emit=self._emit,
             failed=self._master.failed,
@@ -250,30 +236,38 @@ class Failover:
         unwind.callback(self._selector.close)
         self._members = Membership(
             self._registry,
-            Registrar(self._rtnetlink, self._isolation, self._pump, self._journal),
+            Registrar(found.rtnetlink, self._isolation, self._pump, self._journal, found.name),
             self._selector,
-            self._links,
-            self._run_dir,
+            found.links,
+            self._places.slave_run_dir,
             settings=self.settings,
             isolation=self._isolation.kind,
             emit=self._emit,
             clock=self._clock,
+            slave_links=lived.links,
         )
         unwind.push_async_callback(self._members.close)
-        self._poll = CarrierPoll(self._selector.slaves, self._links, self._pump, self._clock, self.settings.poll_s)
+        self._poll = CarrierPoll(
+            self._selector.slaves, lived.links, self._pump, self._clock, self.settings.poll_s, lived.socket
+        )
         unwind.callback(self._poll.stop)
         self._pump.start(self._selector)
-        self._links.listen(self)
-        unwind.callback(self._links.unlisten, self)
-        await self._links.refresh()
-        tap = self._tap_link()
-        self._members.mtu, self._members.up = tap.mtu, tap.up
-        self.addresses_changed(tap.ifindex)
+        await home.links.refresh()
+        self._whereabouts = Whereabouts(
+            self._master, home, self._tap_changed, self._addresses_changed, self._clock
+        )
+        unwind.callback(self._whereabouts.close)
+        self._whereabouts.open()
+        arrivals = Arrivals(self.name, self._members, self._selector, self._whereabouts.is_tap)
+        for links in {id(place): place.links for place in (found, lived)}.values():
+            links.listen(arrivals)
+            unwind.callback(links.unlisten, arrivals)
+        self._addresses_changed()
         for role, link in self._named_links():
             await self._members.register(link.ifindex, role)
         self._selector.start()
-        for link in tuple(self._links.by_index.values()):
-            if self._members.slave_of(link.ifindex) is None:
+        for link in tuple(found.links.by_index.values()):
+            if self._members.slave_of(link) is None and not self._whereabouts.is_tap(link):
                 self._members.consider(link)
         self._poll.start()
 
@@ -282,10 +276,12 @@ class Failover:
             return self.settings.mac.lower()
         standby = self.settings.standby or ""
         try:
-            return self._links.by_name(standby).mac
+            return self._places.slaves.links.by_name(standby).mac
         except NoSuchInterfaceError as error:
             raise NoSuchInterfaceError(
-                standby, "the standby gives the failover its MAC; --mac starts without it"
+                standby,
+                "the standby gives the failover its MAC; --mac starts without it",
+                self._places.slaves.name,
             ) from error
 
     def _standby_mtu(self) -> int | None:
@@ -298,11 +294,8 @@ class Failover:
             (Role.PRIMARY, self.settings.primary),
             *((Role.BACKUP, backup.link) for backup in self.settings.backups),
         )
-        by_name = {link.name: link for link in self._links.by_index.values()}
+        by_name = {link.name: link for link in self._places.slaves.links.by_index.values()}
         return [(role, by_name[name]) for role, name in named if name in by_name]
-
-    def _tap_link(self) -> Link:
-        return self._links.by_index[self._master.ifindex]
 
     def _set_carrier(self, on: bool) -> None:
         self._master.set_carrier(on)

@@ -40,17 +40,35 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
     addr_gen_mode: int | None
     link_local: tuple[str, ...] = ()
     """Its IPv6 link-local addresses with prefix length: the TAP makes the same from the same MAC."""
+    netns: int = 0
+    """Number of the network namespace where it was found."""
+    netns_name: str = ""
+    """What opens that namespace: a name, a path or a process id; empty: the failover's own."""
+    moved: bool = False
+    """It is taken to another namespace (tapbond.refuge) and comes home down and without its addresses."""
+    addresses: tuple[str, ...] = ()
+    """All of its other addresses, if it is moved."""
 
-    async def restore(self, rtnetlink: Rtnetlink) -> None:
-        """Put a slave back as it was found; one that has gone is fine."""
-        link = Link(ifindex=self.ifindex, name=self.name, mac=self.mac)
+    async def restore(self, rtnetlink: Rtnetlink, ifindex: int | None = None) -> None:
+        """Put a slave back as it was found; one that has gone is fine.
+
+        Args:
+            rtnetlink: of the namespace where it was found.
+            ifindex: that it has there now; None: the same as then.
+        """
+        link = Link(ifindex=ifindex or self.ifindex, name=self.name, mac=self.mac)
         steps: list[Callable[[], Awaitable[None]]] = []
         if not self.up:
             steps.append(lambda: rtnetlink.set_up(link, False))
         steps.append(lambda: rtnetlink.set_mtu(link, self.mtu))
         if (mode := self.addr_gen_mode) is not None:
             steps.append(lambda: rtnetlink.set_addr_gen_mode(link, mode))
-        steps += [partial(rtnetlink.add_address, link, ip_interface(address)) for address in self.link_local]
+        if self.moved and self.up:
+            steps.append(lambda: rtnetlink.set_up(link, True))
+        steps += [
+            partial(rtnetlink.add_address, link, ip_interface(address))
+            for address in self.link_local + self.addresses
+        ]
         await undo(self.name, steps)
 
 
@@ -63,16 +81,16 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._originals: dict[int, Original] = {}
+        self._originals: dict[tuple[int, int, str], Original] = {}
 
     def record(self, original: Original) -> None:
         """Write a slave down, before it is changed."""
-        self._originals[original.ifindex] = original
+        self._originals[_identity(original)] = original
         self._write()
 
-    def forget(self, ifindex: int) -> None:
+    def forget(self, original: Original) -> None:
         """Cross a slave out: it has been put back, or has gone."""
-        self._originals.pop(ifindex, None)
+        self._originals.pop(_identity(original), None)
         self._write()
 
     def left_behind(self) -> list[Original]:
@@ -94,3 +112,8 @@ class Journal:
         draft = self._path.with_suffix(".new")
         draft.write_bytes(msgspec.json.encode(list(self._originals.values())))
         draft.replace(self._path)
+
+
+def _identity(original: Original) -> tuple[int, int, str]:
+    """Return what tells originals apart: once a link was moved, another one may have its ifindex."""
+    return original.netns, original.ifindex, original.name

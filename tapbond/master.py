@@ -5,6 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from tapbond.errors import NoSuchInterfaceError, TapError
+from tapbond.netns import Netns
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.tap import Tap
 
@@ -37,6 +38,18 @@ class Master:
     def fileno(self) -> int:
         """Return the descriptor that carries the frames."""
         return self._tap.fileno()
+
+    @property
+    def interface(self) -> str:
+        """What the interface is called now; the failover's name when it has gone."""
+        try:
+            return self._tap.interface
+        except OSError:
+            return self.name
+
+    def open_netns(self) -> Netns:
+        """Open the network namespace where the interface is now; raises OSError, see Tap.open_netns()."""
+        return self._tap.open_netns()
 
     async def set_up(self, mac: str, mtu: int | None, standby_mtu: int | None) -> None:
         """Give the link what it needs and set it up.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from tapbond.errors import BusyError, TapbondError
+from tapbond.netns import own_inode
 
 SYSTEM = Path("/run/tapbond")
 ENVIRONMENT = "TAPBOND_RUN_DIR"
@@ -24,11 +25,11 @@ class RunDir:
     Args:
         base: the run directory; None: TAPBOND_RUN_DIR, else /run/tapbond, else XDG_RUNTIME_DIR/tapbond, else
             /tmp/tapbond-UID.
+        inode: number of the namespace; None: the calling thread's.
     """
 
-    def __init__(self, base: Path | None = None) -> None:
-        inode = Path("/proc/thread-self/ns/net").stat().st_ino
-        self.path = (base or default_base()) / f"net-{inode}"
+    def __init__(self, base: Path | None = None, inode: int | None = None) -> None:
+        self.path = (base or default_base()) / f"net-{inode or own_inode()}"
 
     def make(self) -> Self:
         """Make the folder, for the owner only.
@@ -58,6 +59,10 @@ class RunDir:
     def journal(self, failover: str) -> Path:
         """Return where the journal of a failover is."""
         return self.path / f"{failover}.journal"
+
+    def pin(self, failover: str) -> Path:
+        """Return where the private network namespace of a failover is mounted (isolation netns)."""
+        return self.path / f"{failover}.netns"
 
     def lock_failover(self, failover: str) -> "Lock":
         """Make sure that no other process runs a failover of this name.

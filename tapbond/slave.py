@@ -181,18 +181,27 @@ class Registrar:
     """Makes slaves of links, and links of slaves again.
 
     Args:
-        rtnetlink: to change links with.
+        rtnetlink: to change links with, where they are found.
         isolation: open.
         datapath: to attach them to.
         journal: where their originals are written down.
+        netns_name: what opens the namespace where they are found; empty: the failover's own.
     """
 
-    def __init__(self, rtnetlink: Rtnetlink, isolation: Isolation, datapath: DataPath, journal: Journal) -> None:
+    def __init__(
+        self,
+        rtnetlink: Rtnetlink,
+        isolation: Isolation,
+        datapath: DataPath,
+        journal: Journal,
+        netns_name: str = "",
+    ) -> None:
         self._rtnetlink = rtnetlink
         self._isolation = isolation
         self._datapath = datapath
         self._journal = journal
-        self._originals: dict[int, Original] = {}
+        self._netns_name = netns_name
+        self._originals: dict[Slave, Original] = {}
 
     async def register(self, slave: Slave, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
         """Make a slave of a link.
@@ -207,7 +216,9 @@ class Registrar:
             RefusedError: a step failed; all that were done are undone.
         """
         link = slave.link
+        moved = self._isolation.refuge is not None
         link_local = tuple(str(address) for address in addresses if address.ip.is_link_local)
+        others = tuple(str(address) for address in addresses if not address.ip.is_link_local)
         original = Original(
             ifindex=link.ifindex,
             name=link.name,
@@ -216,9 +227,13 @@ class Registrar:
             up=link.up,
             addr_gen_mode=link.addr_gen_mode,
             link_local=link_local if link.up and self._isolation.kind != "none" else (),
+            netns=link.netns,
+            netns_name=self._netns_name,
+            moved=moved,
+            addresses=others if moved else (),
         )
         self._journal.record(original)
-        self._originals[link.ifindex] = original
+        self._originals[slave] = original
         try:
             await self._change(slave, mtu, up, addresses)
         except TapbondError as error:
@@ -231,23 +246,27 @@ class Registrar:
             raise
 
     async def _change(self, slave: Slave, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
-        link = slave.link
+        link, rtnetlink = slave.link, self._rtnetlink
+        if (refuge := self._isolation.refuge) is not None:
+            link = slave.link = await refuge.take_in(link)
+            rtnetlink = refuge.place.rtnetlink
         if link.mtu != mtu:
-            await self._rtnetlink.set_mtu(link, mtu)
+            await rtnetlink.set_mtu(link, mtu)
         if self._isolation.kind != "none":
-            await self._silence(link, addresses)
+            await self._silence(rtnetlink, link, addresses)
         await self._isolation.add(link)
         slave.port = self._datapath.attach(link)
         if up and not link.up:
-            await self._rtnetlink.set_up(link, True)
+            await rtnetlink.set_up(link, True)
 
-    async def _silence(self, link: Link, addresses: Collection[Interface]) -> None:
+    async def _silence(self, rtnetlink: Rtnetlink, link: Link, addresses: Collection[Interface]) -> None:
         """Keep the link's IPv6 from speaking: its address would be the same as the failover's."""
         if link.addr_gen_mode is not None:
-            await self._rtnetlink.set_addr_gen_mode(link, ADDR_GEN_MODE_NONE)
+            await rtnetlink.set_addr_gen_mode(link, ADDR_GEN_MODE_NONE)
         for address in addresses:
             if address.version == 6 and address.ip.is_link_local:  # noqa: PLR2004
-                await self._rtnetlink.remove_address(link, address)
+                if rtnetlink is self._rtnetlink:  # it does not survive being moved
+                    await rtnetlink.remove_address(link, address)
             else:
                 log.warning(
                     "a slave's address gets no answers: move it to the failover",
@@ -257,15 +276,33 @@ class Registrar:
 
     async def release(self, slave: Slave) -> None:
         """Give a link back as it was found; one that has gone is fine, and so is doing it twice."""
-        original = self._originals.pop(slave.link.ifindex, None)
+        original = self._originals.pop(slave, None)
         steps: list[Callable[[], Awaitable[None]]] = []
         if slave.port >= 0:
             port, slave.port = slave.port, -1
             steps.append(lambda: self._datapath.detach(port))
         if original is not None:
             steps.append(lambda: self._isolation.remove(slave.link))
-            steps.append(lambda: original.restore(self._rtnetlink))
+            steps.append(lambda: self._bring_home(slave, original))
+            steps.append(lambda: self._restore(slave, original))
         await undo(slave.name, steps)
-        if original is not None:
-            self._journal.forget(slave.link.ifindex)
+        if original is not None and (slave.gone or self._is_home(slave)):
+            self._journal.forget(original)
         slave.unlock()
+
+    async def _bring_home(self, slave: Slave, original: Original) -> None:
+        if (refuge := self._isolation.refuge) is None or self._is_home(slave):
+            return
+        try:
+            slave.link = await refuge.send_home(slave.link, original.name)
+        except NoSuchInterfaceError:
+            slave.gone = True
+            raise
+
+    async def _restore(self, slave: Slave, original: Original) -> None:
+        if self._is_home(slave):
+            await original.restore(self._rtnetlink, slave.link.ifindex)
+
+    def _is_home(self, slave: Slave) -> bool:
+        """Return whether a slave is where it was found: elsewhere its ifindex may be that of another link."""
+        return slave.link.netns == self._rtnetlink.netns

@@ -13,6 +13,7 @@ from tapbond.datapath import PumpEvent, PumpEventKind, PumpListener
 from tapbond.datapath.port import open_port
 from tapbond.errors import TapbondError
 from tapbond.model import COUNTER_FIELDS, Counters, Decision, Link
+from tapbond.netns import OpenSocket
 
 log = structlog.get_logger()
 
@@ -29,12 +30,13 @@ class Pump:
     Args:
         tap_fd: non-blocking, each frame behind a 10-byte virtio_net_hdr; stays the caller's, and open.
         drain_ns: see DRAIN_NS.
+        open_socket: in the slaves' network namespace.
 
     Raises:
         OSError: no memory or descriptors for it.
     """
 
-    def __init__(self, tap_fd: int, drain_ns: int = DRAIN_NS) -> None:
+    def __init__(self, tap_fd: int, drain_ns: int = DRAIN_NS, open_socket: OpenSocket = socket.socket) -> None:
         self._pump = lib.tb_pump_new(tap_fd)
         if self._pump == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
@@ -51,7 +53,8 @@ class Pump:
         self._listener: PumpListener | None = None
         self._adopted = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._open_socket = open_socket
+        self._asking = open_socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
 
     def start(self, listener: PumpListener) -> None:
         """Start the thread, and tell ``listener`` what it sees.
@@ -71,7 +74,7 @@ class Pump:
         Raises:
             TapbondError: see open_port(); or all ports are taken.
         """
-        return self.attach_socket(open_port(link))
+        return self.attach_socket(open_port(link, self._open_socket))
 
     def attach_socket(self, port_socket: socket.socket) -> int:
         """Attach an open socket, whose gate is closed; it is closed by detach()."""

@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 from tapbond import Failover
-from tapbond.lab import Lab, Namespace, wait_until
 from tapbond._core import lib
+from tapbond.lab import Lab, Namespace, wait_until
 from tapbond.lab.namespace import checked
 from tapbond.links import Links
 from tapbond.model import Detector, Link

@@ -39,10 +39,10 @@ def test_the_file_exists_only_while_there_is_something_in_it(path: Path) -> None
     assert not path.exists()
     journal.record(original(2))
     journal.record(original(3))
-    journal.forget(2)
+    journal.forget(original(2))
     assert Journal(path).left_behind() == [original(3)]
-    journal.forget(2)
-    journal.forget(3)
+    journal.forget(original(2))
+    journal.forget(original(3))
     assert not path.exists()
     assert Journal(path).left_behind() == []
     journal.record(original())

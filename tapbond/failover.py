@@ -38,6 +38,7 @@ from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
 from tapbond.slave import Registrar
+from tapbond.visit import VisitedPlace
 from tapbond.whereabouts import Whereabouts
 
 log = structlog.get_logger()
@@ -253,9 +254,8 @@ class Failover:
         unwind.callback(self._poll.stop)
         self._pump.start(self._selector)
         await home.links.refresh()
-        self._whereabouts = Whereabouts(
-            self._master, home, self._tap_changed, self._addresses_changed, self._clock
-        )
+        away = VisitedPlace(self._master.open_netns, self._clock)
+        self._whereabouts = Whereabouts(self._master, home, away, self._tap_changed, self._addresses_changed)
         unwind.callback(self._whereabouts.close)
         self._whereabouts.open()
         arrivals = Arrivals(self.name, self._members, self._selector, self._whereabouts.is_tap)

@@ -289,7 +289,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     netns: str = ""
     """Where its interface has been moved to, ``net:[4026532177]``; empty: nowhere. ``?``: out of our sight."""
     ifindex: int
-    """In the namespace where it is."""
+    """In the namespace where it is; 0: unknown."""
     mac: str
     mtu: int
     up: bool

@@ -5,6 +5,7 @@ net/core/dev.c). So it is pinned by a bind mount before any link is in it, and a
 namespace that the next start finds.
 """
 
+import contextlib
 import errno
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from tapbond.errors import LinkRequestError, NamespaceError, NoSuchInterfaceError
+from tapbond.errors import LinkRequestError, NamespaceError, NoSuchInterfaceError, TapbondError
 from tapbond.model import Link
 from tapbond.netns import OWN, Netns, shows_netns, unpin
 from tapbond.place import Place
@@ -85,7 +86,7 @@ class Refuge:
             unwind.push_async_callback(place.close)
             self._home_netns = await self._home.run(own)
             unwind.callback(self._home_netns.close)
-            unwind.callback(self._unpin)
+            unwind.push_async_callback(self._give_up)
             self.place = place
             self._unwind = unwind.pop_all()
 
@@ -144,8 +145,11 @@ class Refuge:
         unwind, self._unwind = self._unwind, AsyncExitStack()
         await unwind.aclose()
 
-    def _unpin(self) -> None:
+    async def _give_up(self) -> None:
         self.place.links.read_pending()
+        for link in self.left():  # whose registration was broken off
+            with contextlib.suppress(TapbondError):
+                await self.send_home(link, link.name)
         if left := [link.name for link in self.left()]:
             log.warning(
                 "slaves are left in a private namespace; the next start tries again", slaves=left, path=self._pin

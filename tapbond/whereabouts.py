@@ -5,6 +5,7 @@ import errno
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from tapbond.errors import NoSuchInterfaceError, TapbondError
@@ -12,7 +13,6 @@ from tapbond.foreign import ForeignNews
 from tapbond.model import Detector, Link
 from tapbond.netns import Netns
 from tapbond.place import Place
-from tapbond.visit import VisitedPlace
 
 log = structlog.get_logger()
 
@@ -43,18 +43,18 @@ class Whereabouts:
     Args:
         master: set up.
         home: where it was made; open.
+        away: where it is when it is not at home (tapbond.visit).
         changed: is called with the TAP's link when it is another than before.
         addresses_changed: is called when the addresses in the TAP's place have changed.
-        clock: CLOCK_MONOTONIC in ns.
     """
 
     def __init__(
         self,
         master: Roaming,
         home: Place,
+        away: Place,
         changed: Callable[[Link], None],
         addresses_changed: Callable[[], None],
-        clock: Callable[[], int],
     ) -> None:
         self.place = home
         """Where it is, or was when it was last seen."""
@@ -64,7 +64,7 @@ class Whereabouts:
         """It is where we may not look."""
         self._master = master
         self._home = home
-        self._away = VisitedPlace(master.open_netns, clock)
+        self._away = away
         self._changed = changed
         self._addresses_changed = addresses_changed
         self._news = ForeignNews(self._look_soon)
@@ -119,6 +119,7 @@ class Whereabouts:
     def link_removed(self, link: Link, when_ns: int) -> None:  # noqa: ARG002
         """Find out where the TAP has gone, if it is the TAP."""
         if link.key == self.link.key:
+            self.link = msgspec.structs.replace(self.link, ifindex=0)  # another link may get it now
             self._look_soon()
 
     def addresses_changed(self, ifindex: int) -> None:  # noqa: ARG002

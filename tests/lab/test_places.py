@@ -10,13 +10,14 @@ tb0 10.53.0.1
 tapbond run tb0 --slave-netns HOST
 """
 
-import fcntl
+import errno
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from observe import Start, Wire, everything, ip_link, link_names
 from tapbond._core import lib
 from tapbond.lab import FAR_V4, HOST_V4, HOST_V6, MAC, Lab, Namespace, UdpFlow, total, wait_until
 from tapbond.lab.process import FailoverProcess
-from tapbond.tap import TUNGETDEVNETNS, Tap
+from tapbond.tap import Tap
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
 
@@ -112,25 +113,30 @@ def test_a_tap_tells_where_it_is_and_its_carrier_follows_it(lab: Lab, elsewhere:
         tap.close()
 
 
-def test_a_descriptor_keeps_a_namespace_and_so_does_a_pin(tmp_path: Path) -> None:
-    """And nothing else does here: the TAP in it is deleted when both have gone."""
-    namespace = Namespace("mortal")
+def test_a_pin_keeps_a_namespace_and_the_links_in_it(lab: Lab, tmp_path: Path) -> None:
+    """A TAP does not, once it was moved there: it is deleted with the namespace."""
+    mortal = Namespace("mortal")
     pin = tmp_path / "pin"
     pin.touch()
-    assert lib.tb_netns_pin(namespace.fd, os.fsencode(pin)) == 0
-    tap = namespace.run(Tap, "tb0")
-    namespace.close()
-    os.close(fcntl.ioctl(tap.fileno(), TUNGETDEVNETNS))
+    assert lib.tb_netns_pin(mortal.fd, os.fsencode(pin)) == 0
+    tap = lab.host.run(Tap, "tb0")
+    move(lab, "tb0", mortal)
+    inode = mortal.inode
+    mortal.close()
+    assert pin.stat().st_ino == inode
+    assert tap.interface == "tb0"
     assert lib.tb_netns_unpin(os.fsencode(pin)) == 0
-
-    def gone() -> bool:
-        try:
-            return not tap.interface
-        except OSError:
-            return True
-
-    wait_until(gone, what="the namespace to end")
+    wait_until(lambda: errno_of(lambda: tap.interface) == errno.EBADFD, what="the namespace to end")
+    assert lib.tb_netns_unpin(os.fsencode(pin)) == -errno.EINVAL
     tap.close()
+
+
+def errno_of(call: Callable[[], object]) -> int | None:
+    try:
+        call()
+    except OSError as error:
+        return error.errno
+    return 0
 
 
 def test_a_socket_belongs_where_it_was_made(lab: Lab) -> None:
@@ -342,7 +348,7 @@ def test_the_carrier_poll_asks_there(lab: Lab, tmp_path: Path) -> None:
     with Namespace("app") as app:
         for ifindex in (lab.host.index_of("eth0"), lab.host.index_of("eth1")):
             link = ["ip", "link", "add", f"x{ifindex}", "index", str(ifindex), "address", MAC, "type", "veth"]
-            app.check_output([*link, "peer", "name", f"y{ifindex}"])
+            app.check_output([*link, "peer", "name", f"y{ifindex}", "index", str(ifindex + 1000)])
         options = (*NAMED, "--slave-netns", lab.host.path)
         with FailoverProcess(app, "tb0", *options, run_dir=tmp_path) as process:
             process.wait_ready()
@@ -440,16 +446,17 @@ def test_killed_and_started_again(lab: Lab, tmp_path: Path, again: str) -> None:
 
 
 @pytest.mark.tools("unshare")
-def test_slaves_in_another_namespace_as_root_of_a_user_namespace(tmp_path: Path) -> None:
-    """The whole story of (d) and (b) inside ``unshare -Urn``, without a mount namespace."""
-    done = subprocess.run(
-        ["unshare", "-Urn", sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-        + ["-k", "hot_plug_and_matching or moved_into_a_container or ends_with_the_container"]
-        + ["--basetemp", str(tmp_path / "inside")],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+def test_as_root_of_a_user_namespace() -> None:
+    """(b) and (d) inside ``unshare -Urn``, without a mount namespace."""
+    chosen = "hot_plug_and_matching or moved_into_a_container or ends_with_the_container"
+    with tempfile.TemporaryDirectory() as base:  # a short name: sockets are made below it
+        pytest_inside = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+        done = subprocess.run(
+            ["unshare", "-Urn", *pytest_inside, "-k", chosen, "--basetemp", f"{base}/t"],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout

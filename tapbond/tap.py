@@ -23,7 +23,7 @@ TUNSETOFFLOAD = 0x400454D0
 TUNSETCARRIER = 0x400454E2
 TUNGETIFF = 0x800454D2
 TUNGETDEVNETNS = 0x54E3
-"""Since Linux 5.0; answers with a descriptor."""
+"""Answers with a descriptor; EINVAL where the kernel is too old for it."""
 IFREQ = struct.Struct("16sH22x")
 INT = struct.Struct("i")
 
@@ -98,7 +98,7 @@ class Tap:
         """Open the network namespace where the interface is now.
 
         Raises:
-            OSError: the TAP is gone (EBADFD); EPERM without CAP_NET_ADMIN there; EINVAL before Linux 5.0.
+            OSError: the TAP is gone (EBADFD); EPERM without CAP_NET_ADMIN there; EINVAL on old kernels.
         """
         fd = fcntl.ioctl(self.fileno(), TUNGETDEVNETNS)
         return Netns(fd, self.name)

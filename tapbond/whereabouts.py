@@ -20,6 +20,8 @@ LOOK_S = 1.0
 """How often a TAP in another namespace is looked at where its news is not heard."""
 SETTLE_S = 0.02
 """News comes in bursts: one look for all of them."""
+PATIENCE = 2
+"""So many looks in a row must fail until it is said: a namespace that is about to end cannot be entered either."""
 TUN = "tun"
 
 
@@ -70,7 +72,7 @@ class Whereabouts:
         self._news = ForeignNews(self._look_soon)
         self._looking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._blind_said = False
+        self._failures = 0
         self._open = False
 
     @property
@@ -165,7 +167,7 @@ class Whereabouts:
         if (place, link.netns) != (self.place, self.link.netns):
             self.place, self.blind = place, False
             log.info("failover moved", failover=self._master.name, interface=link.name, netns=self.netns or "back")
-        self.blind = False
+        self.blind, self._failures = False, 0
         self._store(link)
         self._addresses_changed()
 
@@ -179,9 +181,9 @@ class Whereabouts:
 
     def _lose_sight(self, reason: str) -> None:
         self.blind = True
-        if self._blind_said:
+        self._failures += 1
+        if self._failures != PATIENCE:
             return
-        self._blind_said = True
         log.warning(
             "the failover's interface is where it cannot be seen: frames and carrier go on, its addresses are not"
             " announced and its MTU and state not followed",

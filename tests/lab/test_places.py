@@ -289,7 +289,7 @@ def test_where_it_cannot_be_seen_frames_and_carrier_go_on(lab: Lab, elsewhere: N
         wait_until(lambda: json.loads(lab.host.check_output(status))["netns"] == "?", what="it out of sight")
         lab.down("eth1")
         wait_until(lambda: answered(elsewhere), what="an answer over eth0")
-        assert "cannot be seen" in (tmp_path / "log").read_text()
+        wait_until(lambda: "cannot be seen" in (tmp_path / "log").read_text(), what="a line about it")
     finally:
         os.close(read)
         process.terminate()

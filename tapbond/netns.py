@@ -1,5 +1,6 @@
 """A network namespace that is not the process's own (network_namespaces(7)): found, made, entered, pinned."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -136,6 +137,16 @@ def enter(fd: int, name: str) -> None:
 def own_inode() -> int:
     """Return the number of the calling thread's own namespace."""
     return OWN.stat().st_ino
+
+
+def mounts_outlive_us() -> bool:
+    """Return whether the first process or our parent has the mounts that we have: else a pin may end with us."""
+    own = Path("/proc/self/ns/mnt").stat().st_ino
+    for pid in (1, os.getppid()):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/ns/mnt").stat().st_ino == own:
+                return True
+    return False
 
 
 def shows_netns(path: Path) -> bool:

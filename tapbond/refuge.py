@@ -16,7 +16,7 @@ import structlog
 
 from tapbond.errors import LinkRequestError, NamespaceError, NoSuchInterfaceError, TapbondError
 from tapbond.model import Link
-from tapbond.netns import OWN, Netns, shows_netns, unpin
+from tapbond.netns import OWN, Netns, mounts_outlive_us, shows_netns, unpin
 from tapbond.place import Place
 
 log = structlog.get_logger()
@@ -70,6 +70,11 @@ class Refuge:
         except BaseException:
             unpin(self._pin)
             raise
+        if not mounts_outlive_us():
+            log.warning(
+                "virtual slaves are lost if this process is killed: its mounts, and the pin, may end with it",
+                failover=self._failover,
+            )
 
     async def reopen(self) -> None:
         """Enter the namespace that an earlier process left.

@@ -48,6 +48,9 @@ class Whereabouts:
         away: where it is when it is not at home (tapbond.visit).
         changed: is called with the TAP's link when it is another than before.
         addresses_changed: is called when the addresses in the TAP's place have changed.
+
+    Raises:
+        NoSuchInterfaceError: it is not at home, where it was just made.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Whereabouts:
     ) -> None:
         self.place = home
         """Where it is, or was when it was last seen."""
-        self.link = home.links.by_index[master.ifindex]
+        self.link = home.links.by_name(master.name)
         """The TAP, as it was when it was last seen."""
         self.blind = False
         """It is where we may not look."""

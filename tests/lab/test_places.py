@@ -13,6 +13,7 @@ tapbond run tb0 --slave-netns HOST
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -144,6 +145,20 @@ def test_a_socket_belongs_where_it_was_made(lab: Lab) -> None:
     with socket.socket(fileno=fd) as made:
         assert lib.tb_link_ready(made.fileno(), lab.host.index_of("eth1")) == 0
         assert not os.get_inheritable(made.fileno())
+
+
+def test_a_carrier_watch_asks_where_its_socket_is(lab: Lab) -> None:
+    with lab.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        watch = lib.tb_watch_new(1, asking.fileno())
+    try:
+        news = lib.tb_watch_event_fd(watch)
+        lib.tb_watch_follow(watch, 0, lab.host.index_of("eth1"))
+        for change in (lambda: None, lambda: lab.up("eth1"), lambda: lab.down("eth1")):
+            change()
+            assert select.select([news], [], [], 10)[0]
+            os.eventfd_read(news)
+    finally:
+        lib.tb_watch_free(watch)
 
 
 # (a) Renamed.

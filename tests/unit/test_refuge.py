@@ -227,7 +227,7 @@ def test_unplugged_there(stage: Stage) -> None:
     assert not stage.journal_path.exists()
 
 
-def test_the_next_start_puts_back_what_is_at_home_by_name(stage: Stage, tmp_path: Path) -> None:
+def test_the_next_start_puts_back_what_was_never_moved(stage: Stage, tmp_path: Path) -> None:
     """Killed after the links were written down and before they were moved."""
 
     async def scene() -> None:

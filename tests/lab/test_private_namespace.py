@@ -134,6 +134,43 @@ def test_killed_and_started_again_with_another_isolation(lab: Lab, start: Start)
     wait_until(lambda: found(lab) == before, what="the links as they were")
 
 
+def test_killed_at_any_moment_of_the_start(lab: Lab, start: Start) -> None:
+    before = dressed(lab)
+    for step in ("pin", "eth0", "eth1", "tb0", "more"):
+        process = start(lab, *PRIVATE, wait=False)
+        if step == "pin":
+            wait_until(lambda process=process: pins(process), what="the pin")
+        elif step.startswith("eth"):
+            wait_until(lambda step=step: step not in link_names(lab.host), what=f"{step} to be taken")
+        else:
+            wait_until(lambda: "tb0" in link_names(lab.host), what="the TAP")
+        process.stop(signal.SIGKILL)
+    process = start(lab, *PRIVATE)
+    wait_until(lambda: answered(lab.host), what="an answer")
+    assert process.stop() == 0
+    wait_until(lambda: found(lab) == before, what="the links as they were")
+    assert not pins(process)
+
+
+def test_a_pin_that_may_end_with_the_process_is_warned_of(lab: Lab, tmp_path: Path) -> None:
+    """``unshare -m``: nobody else has these mounts."""
+    before = dressed(lab)
+    read, write = os.pipe()
+    run = [sys.executable, "-m", "tapbond", "run", "tb0", *PRIVATE, "--run-dir", str(tmp_path)]
+    command = ["unshare", "-m", *run, "--ready-fd", str(write)]
+    process = lab.host.spawn(command, pass_fds=[write], stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    try:
+        assert os.read(read, 16) == b"1\n"
+    finally:
+        os.close(read)
+        process.terminate()
+        _, text = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "virtual slaves are lost if this process is killed" in text
+    wait_until(lambda: found(lab) == before, what="the links as they were")
+
+
 def test_a_name_that_was_taken_meanwhile(lab: Lab, start: Start) -> None:
     process = start(lab, *PRIVATE)
     lab.host.check_output(["ip", "link", "add", "eth1", "type", "bridge"])

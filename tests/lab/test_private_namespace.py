@@ -48,6 +48,28 @@ def unplug(lab: Lab, name: str) -> None:
     del lab._ports[name]
 
 
+def plug(lab: Lab, name: str) -> None:
+    """Let a link appear in the host, from where it may be gone in the next moment."""
+    port = "sw" + name.removeprefix("eth")
+    add = [
+        "ip",
+        "link",
+        "add",
+        name,
+        "address",
+        MAC,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        port,
+        "netns",
+        lab.switch.path,
+    ]
+    lab.host.check_output(add)
+    lab.switch.check_output(["ip", "link", "set", port, "master", "br0", "up"])
+
+
 def test_numbered_traffic_through_switchovers(lab: Lab, start: Start) -> None:
     process = start(lab, *PRIVATE)
     assert process.status().isolation == "netns"
@@ -68,7 +90,7 @@ def test_no_dhcp_client_sees_them(lab: Lab, start: Start) -> None:
     assert link_names(lab.host) == {"lo", "tb0"}
     unplug(lab, "eth1")
     becomes_active(process, "eth0")
-    lab.plug("eth1")
+    plug(lab, "eth1")
     becomes_active(process, "eth1")
     assert link_names(lab.host) == {"lo", "tb0"}
     wait_until(lambda: answered(lab.host), what="an answer over eth1")

@@ -14,7 +14,6 @@ import structlog
 from tapbond.announce import announcements
 from tapbond.arrivals import Arrivals
 from tapbond.datapath.pump import Pump
-from tapbond.errors import NoSuchInterfaceError
 from tapbond.events import EventStream
 from tapbond.isolation import Isolation, open_isolation
 from tapbond.journal import Journal
@@ -30,6 +29,7 @@ from tapbond.model import (
     Status,
     Switchover,
 )
+from tapbond.named import NamedLinks
 from tapbond.places import Places
 from tapbond.poll import CarrierPoll
 from tapbond.recovery import clean_up
@@ -199,16 +199,17 @@ class Failover:
         home, slaves = self._places.home, self._places.slaves
         self._journal = Journal(self._run_dir.journal(self.name))
         await clean_up(self.name, home, self._journal, self._run_dir.pin(self.name), (slaves,))
+        self._named = NamedLinks(self.settings, slaves)
         self._registry = Registry(
             self.name,
-            self._find_mac(),
+            self._named.mac(),
             self.settings.standby,
             self.settings.primary,
             backups=self.settings.backups,
             slots=self.settings.slots,
             mac_policy=POLICIES[self.settings.mac_policy],
         )
-        for role, link in self._named_links():
+        for role, link in self._named.present():
             self._registry.check(link, role, slaves.links.by_index)
 
     async def _open_failover(self, unwind: AsyncExitStack) -> None:
@@ -220,7 +221,7 @@ class Failover:
         lived = self._isolation.refuge.place if self._isolation.refuge else found
         self._master = Master(self.name, home.rtnetlink, self._tap_lost)
         unwind.callback(self._master.close)
-        await self._master.set_up(self._registry.mac, self.settings.mtu, self._standby_mtu())
+        await self._master.set_up(self._registry.mac, self.settings.mtu, self._named.standby_mtu())
         self._pump = Pump(self._master.fileno(), self.settings.drain_ns, lived.socket)
         unwind.push_async_callback(self._pump.close)
         self._selector = Selector(
@@ -263,39 +264,13 @@ class Failover:
             links.listen(arrivals)
             unwind.callback(links.unlisten, arrivals)
         self._addresses_changed()
-        for role, link in self._named_links():
+        for role, link in self._named.present():
             await self._members.register(link.ifindex, role)
         self._selector.start()
         for link in tuple(found.links.by_index.values()):
             if self._members.slave_of(link) is None and not self._whereabouts.is_tap(link):
                 self._members.consider(link)
         self._poll.start()
-
-    def _find_mac(self) -> str:
-        if self.settings.mac is not None:
-            return self.settings.mac.lower()
-        standby = self.settings.standby or ""
-        try:
-            return self._places.slaves.links.by_name(standby).mac
-        except NoSuchInterfaceError as error:
-            raise NoSuchInterfaceError(
-                standby,
-                "the standby gives the failover its MAC; --mac starts without it",
-                self._places.slaves.name,
-            ) from error
-
-    def _standby_mtu(self) -> int | None:
-        return next((link.mtu for role, link in self._named_links() if role is Role.STANDBY), None)
-
-    def _named_links(self) -> list[tuple[Role, Link]]:
-        """Return the named links that are there, the standby first."""
-        named = (
-            (Role.STANDBY, self.settings.standby),
-            (Role.PRIMARY, self.settings.primary),
-            *((Role.BACKUP, backup.link) for backup in self.settings.backups),
-        )
-        by_name = {link.name: link for link in self._places.slaves.links.by_index.values()}
-        return [(role, by_name[name]) for role, name in named if name in by_name]
 
     def _set_carrier(self, on: bool) -> None:
         self._master.set_carrier(on)

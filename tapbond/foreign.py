@@ -25,6 +25,11 @@ class ForeignNews:
         self._told = told
         self._socket: socket.socket | None = None
 
+    @property
+    def hears(self) -> bool:
+        """Whether the kernel allows it, since open()."""
+        return self._socket is not None
+
     def open(self) -> None:
         """Begin, again is harmless; where the kernel does not allow it nothing is ever told."""
         if self._socket is not None:

@@ -3,17 +3,18 @@
 Written down first, so that a killed process leaves nothing that the next start cannot put back.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 from ipaddress import ip_interface
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import structlog
 
 from tapbond.errors import NoSuchInterfaceError, TapbondError
 from tapbond.model import Link
-from tapbond.rtnetlink import Rtnetlink
+from tapbond.rtnetlink import Interface, Rtnetlink
 
 log = structlog.get_logger()
 
@@ -48,6 +49,41 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
     """It is taken to another namespace (tapbond.refuge) and comes home down and without its addresses."""
     addresses: tuple[str, ...] = ()
     """All of its other addresses, if it is moved."""
+
+    @classmethod
+    def of(
+        cls,
+        link: Link,
+        addresses: Collection[Interface],
+        *,
+        silenced: bool = True,
+        moved: bool = False,
+        netns_name: str = "",
+    ) -> Self:
+        """Return what a link and its addresses are now.
+
+        Args:
+            link: not changed yet.
+            addresses: all that it has.
+            silenced: its link-local addresses will be removed.
+            moved: see there.
+            netns_name: see there.
+        """
+        link_local = tuple(str(address) for address in addresses if address.ip.is_link_local)
+        others = tuple(str(address) for address in addresses if not address.ip.is_link_local)
+        return cls(
+            ifindex=link.ifindex,
+            name=link.name,
+            mac=link.mac,
+            mtu=link.mtu,
+            up=link.up,
+            addr_gen_mode=link.addr_gen_mode,
+            link_local=link_local if link.up and silenced else (),
+            netns=link.netns,
+            netns_name=netns_name,
+            moved=moved,
+            addresses=others if moved else (),
+        )
 
     async def restore(self, rtnetlink: Rtnetlink, ifindex: int | None = None) -> None:
         """Put a slave back as it was found; one that has gone is fine.

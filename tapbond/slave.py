@@ -216,21 +216,12 @@ class Registrar:
             RefusedError: a step failed; all that were done are undone.
         """
         link = slave.link
-        moved = self._isolation.refuge is not None
-        link_local = tuple(str(address) for address in addresses if address.ip.is_link_local)
-        others = tuple(str(address) for address in addresses if not address.ip.is_link_local)
-        original = Original(
-            ifindex=link.ifindex,
-            name=link.name,
-            mac=link.mac,
-            mtu=link.mtu,
-            up=link.up,
-            addr_gen_mode=link.addr_gen_mode,
-            link_local=link_local if link.up and self._isolation.kind != "none" else (),
-            netns=link.netns,
+        original = Original.of(
+            link,
+            addresses,
+            silenced=self._isolation.kind != "none",
+            moved=self._isolation.refuge is not None,
             netns_name=self._netns_name,
-            moved=moved,
-            addresses=others if moved else (),
         )
         self._journal.record(original)
         self._originals[slave] = original

@@ -39,6 +39,9 @@ class Visit(Rtnetlink):
         """Do nothing."""
         return self
 
+    async def close(self) -> None:
+        """Do nothing: nothing is open between two visits."""
+
     async def run(self, call: Callable[[], T]) -> T:
         """Run ``call`` in a thread that is in the namespace.
 

@@ -17,7 +17,9 @@ from tapbond.place import Place
 log = structlog.get_logger()
 
 LOOK_S = 1.0
-"""How often a TAP in another namespace is looked at where its news is not heard."""
+"""How often a TAP in another namespace is looked at where no news is heard."""
+HEARING_S = 5.0
+"""And where news is: of a namespace that has no id in ours it is not."""
 SETTLE_S = 0.02
 """News comes in bursts: one look for all of them."""
 PATIENCE = 2
@@ -175,15 +177,17 @@ class Whereabouts:
         self._addresses_changed()
 
     def _look_again(self) -> None:
-        """Look once a second while it is away: not all news is heard."""
+        """Look again in a while if it is away: not all news is heard."""
         self._stop_timer()
         if self.at_home:
             self._stay()
             return
-        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look_soon)
+        pause_s = HEARING_S if self._news.hears else LOOK_S
+        self._timer = asyncio.get_running_loop().call_later(pause_s, self._look_soon)
 
     def _lose_sight(self, reason: str) -> None:
         self.blind = True
+        self._addresses_changed()  # to none that is known
         self._failures += 1
         if self._failures != PATIENCE:
             return

@@ -244,8 +244,8 @@ class Membership:
         self._coming_home.add(name)
         try:
             yield
-            self._links.read_pending()
         finally:
+            self._links.read_pending()
             self._coming_home.discard(name)
 
     def _refuse(self, link: Link | None, reason: str) -> None:

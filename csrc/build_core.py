@@ -22,6 +22,7 @@ SOURCES = [
     "vlan",
     "carrier",
     "watch",
+    "netns",
     "thread",
     "mailbox",
     "report",

@@ -132,10 +132,16 @@ int tb_link_ready(int fd, uint32_t ifindex);
 
 struct tb_watch;
 
-struct tb_watch *tb_watch_new(int interval_ms);
+struct tb_watch *tb_watch_new(int interval_ms, int asking_fd);
 void tb_watch_follow(struct tb_watch *watch, uint32_t place, uint32_t ifindex);
 int tb_watch_event_fd(const struct tb_watch *watch);
 void tb_watch_free(struct tb_watch *watch);
+
+int tb_netns_create(void);
+int tb_netns_enter(int fd);
+int tb_netns_socket(int fd, int family, int type, int protocol);
+int tb_netns_pin(int fd, const char *path);
+int tb_netns_unpin(const char *path);
 
 /* cffi: end */
 

@@ -6,12 +6,12 @@
  * long; not in Python, because a hundred wake-ups a second there are two per cent of a core.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "tapbond.h"
@@ -95,7 +95,6 @@ static void watch_free(struct tb_watch *watch)
  */
 static int watch_start(struct tb_watch *watch)
 {
-	watch->asking_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	watch->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	watch->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (watch->asking_fd < 0 || watch->event_fd < 0 || watch->stop_fd < 0)
@@ -104,19 +103,22 @@ static int watch_start(struct tb_watch *watch)
 }
 
 /**
- * tb_watch_new() - watch the links of the calling thread's namespace, none at first
+ * tb_watch_new() - watch the links of one network namespace, none at first
  * @interval_ms: between two rounds
+ * @asking_fd: any socket in the links' network namespace; stays the caller's
  *
  * Return: the watch, or NULL with errno set.
  */
-struct tb_watch *tb_watch_new(int interval_ms)
+struct tb_watch *tb_watch_new(int interval_ms, int asking_fd)
 {
 	struct tb_watch *watch = calloc(1, sizeof(*watch));
 	int err;
 
 	if (!watch)
 		return NULL;
-	watch->asking_fd = watch->event_fd = watch->stop_fd = -1;
+	watch->event_fd = watch->stop_fd = -1;
+	/* Of its own: the caller may close the other one first. */
+	watch->asking_fd = fcntl(asking_fd, F_DUPFD_CLOEXEC, 0);
 	watch->interval_ms = interval_ms;
 	err = watch_start(watch);
 	if (!err)

@@ -11,7 +11,7 @@ from tapbond.announce import announcements, tagged
 from tapbond.datapath import DataPath
 from tapbond.groups import Reader, joined, read_proc, reports
 from tapbond.links import Links
-from tapbond.stack import STACKABLE, voices
+from tapbond.stack import Voice, voices
 
 NS_PER_S = 1_000_000_000
 
@@ -21,14 +21,14 @@ class Announcer:
 
     Args:
         datapath: sends.
-        links: tells what is stacked on the failover, and the addresses.
+        links: tells what is stacked on the failover, and the addresses; None: nothing is known of either.
         count: how often each switchover is announced; 0: never.
         interval_ns: from one announcement to the next.
         read: see tapbond.groups.joined(); of the namespace that the failover is in.
     """
 
     def __init__(
-        self, datapath: DataPath, links: Links, *, count: int, interval_ns: int, read: Reader = read_proc
+        self, datapath: DataPath, links: Links | None, *, count: int, interval_ns: int, read: Reader = read_proc
     ) -> None:
         self.ifindex = 0
         """The failover's."""
@@ -46,18 +46,16 @@ class Announcer:
         self.ifindex, self.mac = ifindex, mac
         self.refresh()
 
-    def concerned(self, ifindex: int) -> None:
-        """A link or its addresses have changed: announce something else from now on if it matters."""
-        link = self._links.by_index.get(ifindex)
-        if ifindex == self.ifindex or link is None or link.kind in STACKABLE:
-            self.refresh()
+    def look_at(self, links: Links | None) -> None:
+        """Ask these links from now on: the failover is in another namespace; None: where nobody may look."""
+        self._links = links
 
     def refresh(self) -> None:
         """Have the data path announce what there is now."""
         if not self.ifindex:
             return
         frames: list[bytes] = []
-        for voice in voices(self._links.by_index, self.ifindex, self.mac):
+        for voice in self._voices():
             frames += announcements(voice.mac, self._addresses(voice.ifindex), voice.tags)
         frames = list(dict.fromkeys(frames))  # a macvlan may have its parent's MAC
         if self._told != (self.mac, frames):
@@ -108,9 +106,12 @@ class Announcer:
         """Return the reports of all groups, as the kernel tells of them now."""
         return [
             tagged(frame, voice.tags)
-            for voice in voices(self._links.by_index, self.ifindex, self.mac)
+            for voice in self._voices()
             for frame in reports(voice.mac, joined(voice.ifindex, self._read), self._addresses(voice.ifindex))
         ]
 
+    def _voices(self) -> list[Voice]:
+        return voices(self._links.by_index if self._links else {}, self.ifindex, self.mac)
+
     def _addresses(self, ifindex: int) -> list[IPv4Address | IPv6Address]:
-        return [address.ip for address in self._links.addresses(ifindex)]
+        return [address.ip for address in self._links.addresses(ifindex)] if self._links else []

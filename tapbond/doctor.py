@@ -17,7 +17,7 @@ from tapbond.datapath.port import (
 )
 from tapbond.errors import TapbondError
 from tapbond.isolation import KINDS
-from tapbond.rtnetlink import Rtnetlink
+from tapbond.place import Place
 from tapbond.rundir import RunDir
 from tapbond.tap import Tap
 
@@ -107,14 +107,15 @@ def _check_buffer(probe: socket.socket) -> Finding:
     )
 
 
-async def check_isolation() -> list[Finding]:
+async def check_isolation(run_dir: Path | None) -> list[Finding]:
     """Open and close each kind of isolation."""
+    pin = _scratch_pin(run_dir)
     findings: list[Finding] = []
-    rtnetlink = Rtnetlink()
-    await rtnetlink.open()
+    place = Place()
+    await place.open()
     try:
         for kind in [kind for kind in KINDS if kind != "none"]:
-            isolation = KINDS[kind](scratch_name(), rtnetlink)
+            isolation = KINDS[kind](scratch_name(), place, pin)
             try:
                 await isolation.open()
             except TapbondError as error:
@@ -131,8 +132,8 @@ async def check_isolation() -> list[Finding]:
                 findings.append(Finding(what=f"isolation {kind}", ok=True, needed=False, found="works"))
             await isolation.close()
     finally:
-        await rtnetlink.close()
-    works = any(finding.ok for finding in findings)
+        await place.close()
+    works = any(finding.ok for finding in findings if finding.what != "isolation netns")
     findings.append(
         Finding(
             what="isolation",
@@ -145,8 +146,17 @@ async def check_isolation() -> list[Finding]:
     return findings
 
 
+def _scratch_pin(run_dir: Path | None) -> Path:
+    """Return where a namespace is pinned for a moment; whether that can be written is another check's."""
+    found = RunDir(run_dir)
+    with contextlib.suppress(TapbondError):
+        found.make()
+    return found.pin(scratch_name())
+
+
 ISOLATION_WAYS_OUT = {
     "bridge": "CAP_NET_ADMIN, and a kernel with CONFIG_BRIDGE (modprobe bridge)",
+    "netns": "CAP_SYS_ADMIN over the mount namespace, too: be root, or use unshare -Urnm",
     "nft": "CAP_NET_ADMIN, and Linux 5.12 with CONFIG_NF_TABLES_NETDEV (modprobe nf_tables)",
 }
 
@@ -169,7 +179,7 @@ async def examine(run_dir: Path | None) -> list[Finding]:
     Returns:
         The findings, in the order in which a failover needs the things.
     """
-    return [*check_tap(), *check_packet_socket(), *await check_isolation(), *check_run_dir(run_dir)]
+    return [*check_tap(), *check_packet_socket(), *await check_isolation(run_dir), *check_run_dir(run_dir)]
 
 
 def run(run_dir: Path | None) -> list[Finding]:

@@ -8,9 +8,10 @@ class TapbondError(Exception):
 class NoSuchInterfaceError(TapbondError):
     """A named link does not exist in this network namespace."""
 
-    def __init__(self, name: str, hint: str = "") -> None:
+    def __init__(self, name: str, hint: str = "", where: str = "") -> None:
         self.name = name
-        super().__init__(f"{name}: no such interface" + (f" ({hint})" if hint else ""))
+        there = f" in {where}" if where else ""
+        super().__init__(f"{name}: no such interface{there}" + (f" ({hint})" if hint else ""))
 
 
 class RefusedError(TapbondError):
@@ -41,6 +42,10 @@ class IsolationError(TapbondError):
 
 class RightsError(TapbondError):
     """The kernel says no: a capability or a file permission is missing."""
+
+
+class NamespaceError(TapbondError):
+    """A network namespace could not be found, made or entered."""
 
 
 class BusyError(TapbondError):

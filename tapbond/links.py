@@ -1,4 +1,4 @@
-"""The links of this network namespace as rtnetlink(7) tells of them, always the newest state.
+"""The links of a network namespace as rtnetlink(7) tells of them, always the newest state.
 
 An AF_NETLINK socket of our own on the event loop, pyroute2's decoder behind it. When the kernel says ENOBUFS,
 events were lost: the socket is opened again, everything is dumped, and the differences are told as events.
@@ -19,6 +19,7 @@ from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from tapbond.errors import NoSuchInterfaceError
 from tapbond.model import Detector, Link, LinkCounters
+from tapbond.netns import OpenSocket
 from tapbond.rtnetlink import (
     IFF_LOWER_UP,
     IFF_UP,
@@ -62,6 +63,7 @@ class Links:
         rtnetlink: an open one; not closed here.
         clock: CLOCK_MONOTONIC in ns.
         receive_buffer: SO_RCVBUF of the socket in bytes; a burst of events beyond it costs a new dump.
+        open_socket: in the namespace whose links they are. None: nothing is told, only refresh() looks.
     """
 
     def __init__(
@@ -69,7 +71,10 @@ class Links:
         rtnetlink: Rtnetlink,
         clock: Callable[[], int] = time.monotonic_ns,
         receive_buffer: int = RECEIVE_BUFFER,
+        *,
+        open_socket: OpenSocket | None = socket.socket,
     ) -> None:
+        self._open_socket = open_socket
         self._receive_buffer = receive_buffer
         self.by_index: dict[int, Link] = {}
         self.resyncs = 0
@@ -83,6 +88,11 @@ class Links:
         self._marshal = MarshalRtnl()
         self._socket: socket.socket | None = None
         self._resync: asyncio.Task[None] | None = None
+
+    @property
+    def netns(self) -> int:
+        """The number of the namespace whose links these are."""
+        return self._rtnetlink.netns
 
     async def open(self) -> None:
         """Subscribe, then dump: nothing that happens in between is missed."""
@@ -146,7 +156,9 @@ class Links:
             self._store(msgspec.structs.replace(link, carrier=ready), when_ns, detector)
 
     def _subscribe(self) -> None:
-        self._socket = socket.socket(
+        if self._open_socket is None:
+            return
+        self._socket = self._open_socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
@@ -179,8 +191,9 @@ class Links:
             self._drop(self.by_index[gone], when_ns)
         for link in found:
             self._store(link, when_ns)
-            self._addresses[link.ifindex] = addresses.get(link.ifindex, set())
-            self._tell_addresses(link.ifindex)
+            if (present := addresses.get(link.ifindex, set())) != self._addresses.get(link.ifindex, set()):
+                self._addresses[link.ifindex] = present
+                self._tell_addresses(link.ifindex)
         if self._socket is not None:
             asyncio.get_running_loop().add_reader(self._socket.fileno(), self.read_pending)
 
@@ -193,10 +206,10 @@ class Links:
             if kind in (RTM_NEWLINK, RTM_DELLINK) and message["family"] == socket.AF_BRIDGE:
                 continue
             if kind == RTM_NEWLINK:
-                self._store(link_from_message(message), when_ns)
+                self._store(link_from_message(message, self._rtnetlink.netns), when_ns)
             elif kind == RTM_DELLINK:
                 self.last_counters = counters_from_message(message)
-                self._drop(link_from_message(message), when_ns)
+                self._drop(link_from_message(message, self._rtnetlink.netns), when_ns)
                 self.last_counters = None
             elif kind in (RTM_NEWADDR, RTM_DELADDR):
                 self._address(message["index"], address_from_message(message), kind == RTM_NEWADDR)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from tapbond.errors import NoSuchInterfaceError, TapError
-from tapbond.model import Link
+from tapbond.netns import Netns
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.tap import Tap
 
@@ -39,6 +39,18 @@ class Master:
         """Return the descriptor that carries the frames."""
         return self._tap.fileno()
 
+    @property
+    def interface(self) -> str:
+        """What the interface is called now; the failover's name when it has gone."""
+        try:
+            return self._tap.interface
+        except OSError:
+            return self.name
+
+    def open_netns(self) -> Netns:
+        """Open the network namespace where the interface is now; raises OSError, see Tap.open_netns()."""
+        return self._tap.open_netns()
+
     async def set_up(self, mac: str, mtu: int | None, standby_mtu: int | None) -> None:
         """Give the link what it needs and set it up.
 
@@ -64,22 +76,6 @@ class Master:
             await self._rtnetlink.set_queue_len(link, QUEUE_LEN)
         if not link.up:
             await self._rtnetlink.set_up(link, True)
-
-    async def exists(self) -> bool:
-        """Return whether the kernel still has it; it may be gone before that is told."""
-        return any(link.ifindex == self.ifindex for link in await self._rtnetlink.links())
-
-    async def set_mtu(self, mtu: int) -> None:
-        """Set the MTU in bytes; raises TapbondError."""
-        await self._rtnetlink.set_mtu(self._link(), mtu)
-
-    async def set_mac(self, mac: str) -> None:
-        """Set the MAC; raises TapbondError."""
-        await self._rtnetlink.set_mac(self._link(), mac)
-
-    def _link(self) -> Link:
-        """Return as much of a Link as a request needs."""
-        return Link(ifindex=self.ifindex, name=self.name, mac="")
 
     def set_carrier(self, on: bool) -> None:
         """Switch the carrier that the host sees."""

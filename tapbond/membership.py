@@ -1,7 +1,8 @@
 """Who belongs to a failover: links come, are registered or refused, go, and come back."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -29,12 +30,13 @@ class Membership:
         registry: the slots.
         registrar: does the work on the links.
         selector: is told of every slave.
-        links: all links.
+        links: all links where slaves are found.
         run_dir: where links are locked.
         settings: the failover's.
         isolation: name of the isolation in use, for the events.
         emit: takes the events.
         clock: CLOCK_MONOTONIC in ns.
+        slave_links: all links where slaves live; None: they stay where they are found.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Membership:
         isolation: str,
         emit: Callable[[Event], None],
         clock: Callable[[], int],
+        slave_links: Links | None = None,
     ) -> None:
         self.mtu = 1500
         """The failover's, in bytes: what a new slave gets."""
@@ -60,6 +63,7 @@ class Membership:
         self._registrar = registrar
         self._selector = selector
         self._links = links
+        self._slave_links = slave_links or links
         self._run_dir = run_dir
         self._settings = settings
         self._isolation = isolation
@@ -68,6 +72,8 @@ class Membership:
         self._under_way: set[int] = set()
         self._refused: dict[int, tuple[str, str, int, bool]] = {}
         self._removed: set[int] = set()
+        self._coming_home: set[str] = set()
+        """Names of links that are brought back from where slaves live, and are not to be taken again."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._primary_known = False
         self._closing = False
@@ -84,13 +90,15 @@ class Membership:
         names = ", ".join(slave.name for slave in self._selector.slaves) or "none"
         raise NoSuchSlaveError(f"{name}: not a slave of {self._registry.failover} (its slaves: {names})")
 
-    def slave_of(self, ifindex: int) -> Slave | None:
+    def slave_of(self, link: Link) -> Slave | None:
         """Return the slave on this link, if it is one."""
-        return next((slave for slave in self._selector.slaves if slave.link.ifindex == ifindex), None)
+        return next((slave for slave in self._selector.slaves if slave.link.key == link.key), None)
 
     def consider(self, link: Link) -> None:
         """Register a link in the background if it is meant for us; a refusal is logged once."""
-        if self._closing or link.ifindex in self._under_way | self._removed:
+        if self._closing or link.netns != self._links.netns or link.name in self._coming_home:
+            return
+        if link.ifindex in self._under_way | self._removed:
             return
         if self._registry.wanted_role(link) is None:
             return
@@ -99,15 +107,16 @@ class Membership:
         self._under_way.add(link.ifindex)
         self.spawn(self._register_found(link.ifindex))
 
-    def gone(self, ifindex: int, when_ns: int) -> None:
+    def gone(self, link: Link, when_ns: int) -> None:
         """Let go of a link that was unplugged; at once for the choice, in the background for the rest."""
-        self._refused.pop(ifindex, None)
-        self._removed.discard(ifindex)
-        slave = self.slave_of(ifindex)
+        if link.netns == self._links.netns:
+            self._refused.pop(link.ifindex, None)
+            self._removed.discard(link.ifindex)
+        slave = self.slave_of(link)
         if slave is None:
             return
         slave.vanish()
-        self._registry.free(ifindex)
+        self._registry.free(link.ifindex)
         self._selector.remove(slave, Detector.NETLINK, when_ns, UNPLUGGED)
         self.spawn(self._release(slave, UNPLUGGED))
 
@@ -129,7 +138,8 @@ class Membership:
 
     async def remove(self, slave: Slave, reason: str) -> None:
         """Give a slave back as it was found; it is not registered again on its own."""
-        self._removed.add(slave.link.ifindex)
+        if slave.link.netns == self._links.netns:
+            self._removed.add(slave.link.ifindex)
         async with self.one_at_a_time:
             if slave not in self._selector.slaves:
                 return
@@ -168,10 +178,13 @@ class Membership:
     async def _enslave(self, link: Link, role: Role, prio: int | None) -> None:
         lock = self._run_dir.lock_link(link.ifindex, link.name, self._registry.failover)
         slave = self._new_slave(link, role, lock, prio)
-        await self._registrar.register(
-            slave, self._registry.mac, self.mtu, self.up, self._links.addresses(link.ifindex)
-        )
-        current = self._links.by_index.get(link.ifindex)
+        with self._on_its_way(slave):
+            await self._registrar.register(
+                slave, self._registry.mac, self.mtu, self.up, self._links.addresses(link.ifindex)
+            )
+        current = self._slave_links.by_index.get(slave.link.ifindex)
+        if slave.link.netns != link.netns:
+            slave.unlock()  # nobody else sees it there, and here its ifindex means nothing any more
         if current is None:
             await self._registrar.release(slave)
             return
@@ -185,7 +198,7 @@ class Membership:
                 failover=self._registry.failover,
                 slave=slave.name,
                 role=role,
-                ifindex=link.ifindex,
+                ifindex=current.ifindex,
                 isolation=self._isolation,
             )
         )
@@ -206,10 +219,13 @@ class Membership:
         async with self.one_at_a_time:
             await asyncio.sleep(self._settings.drain_ns / 1e9)
         await self._release(slave, reason)
+        if slave.link.netns == self._links.netns:  # known only now if it lived elsewhere
+            self._removed.add(slave.link.ifindex)
 
     async def _release(self, slave: Slave, reason: str) -> None:
         async with self.one_at_a_time:
-            await self._registrar.release(slave)
+            with self._on_its_way(slave):
+                await self._registrar.release(slave)
         log.info(
             "failover slave unregistered",
             role=slave.role,
@@ -220,6 +236,20 @@ class Membership:
         self._emit(
             SlaveReleased(failover=self._registry.failover, slave=slave.name, role=slave.role, reason=reason)
         )
+
+    @contextmanager
+    def _on_its_way(self, slave: Slave) -> Iterator[None]:
+        """Do not take a link for a new one that comes home, or that is sent home because it was refused."""
+        if slave.gone or self._slave_links is self._links:
+            yield
+            return
+        name = slave.name
+        self._coming_home.add(name)
+        try:
+            yield
+        finally:
+            self._links.read_pending()
+            self._coming_home.discard(name)
 
     def _refuse(self, link: Link | None, reason: str) -> None:
         if link is None:

@@ -106,6 +106,13 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """IFLA_IFALIAS."""
     altnames: frozenset[str] = frozenset()
     """IFLA_ALT_IFNAME."""
+    netns: int = 0
+    """Number of the network namespace in which ``ifindex`` means this link."""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What tells it from every other link there is: an ifindex alone means nothing."""
+        return self.netns, self.ifindex
 
 
 class SlaveFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -333,7 +340,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A failover, as ``tapbond status --json`` prints it."""
 
     name: str
+    """What the failover goes by; its interface may have been renamed since."""
+    interface: str = ""
+    """What its interface is called now."""
+    netns: str = ""
+    """Where its interface has been moved to, ``net:[4026532177]``; empty: nowhere. ``?``: out of our sight."""
     ifindex: int
+    """In the namespace where it is; 0: unknown."""
     mac: str
     mtu: int
     up: bool

@@ -6,12 +6,14 @@ everything is compared anyway, so that no chance order of events can leave a wro
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Collection
 
 from tapbond._core import ffi, lib
 from tapbond.datapath import DataPath
 from tapbond.links import Links
 from tapbond.model import Detector
+from tapbond.netns import OpenSocket
 from tapbond.slave import Slave
 
 POLL_S = 0.010
@@ -27,6 +29,7 @@ class CarrierPoll:
         datapath: asks the device (ETHTOOL_GLINK).
         clock: CLOCK_MONOTONIC in ns.
         interval_s: 0: never.
+        open_socket: in the slaves' network namespace.
     """
 
     def __init__(
@@ -36,12 +39,14 @@ class CarrierPoll:
         datapath: DataPath,
         clock: Callable[[], int],
         interval_s: float = POLL_S,
+        open_socket: OpenSocket = socket.socket,
     ) -> None:
         self._slaves = slaves
         self._links = links
         self._datapath = datapath
         self._clock = clock
         self._interval_s = interval_s
+        self._open_socket = open_socket
         self._watch = ffi.NULL
         self._timer: asyncio.TimerHandle | None = None
 
@@ -53,7 +58,8 @@ class CarrierPoll:
         """
         if self._interval_s <= 0:
             return
-        self._watch = lib.tb_watch_new(max(1, round(self._interval_s * 1000)))
+        with self._open_socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0) as asking:
+            self._watch = lib.tb_watch_new(max(1, round(self._interval_s * 1000)), asking.fileno())
         if self._watch == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
         asyncio.get_running_loop().add_reader(lib.tb_watch_event_fd(self._watch), self._changed)

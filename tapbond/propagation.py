@@ -12,13 +12,13 @@ import structlog
 
 from tapbond.errors import NoSuchInterfaceError, TapbondError
 from tapbond.macpolicy import MacPolicy
-from tapbond.master import Master
 from tapbond.membership import Membership
 from tapbond.model import ChangeRefused, Event, Link
 from tapbond.policy import RANK
 from tapbond.registry import Registry
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.slave import Registrar, Slave
+from tapbond.whereabouts import Whereabouts
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class Propagation:
     def __init__(
         self,
         registry: Registry,
-        master: Master,
+        master: Whereabouts,
         members: Membership,
         slaves: Sequence[Slave],
         registrar: Registrar,

@@ -1,50 +1,62 @@
 """Clean up after a process that was killed: its TAP is gone with it, its bridge and its changes are not."""
 
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import structlog
 
 from tapbond.adopted import AdoptionFile
 from tapbond.adoption import Adoption
+from tapbond.errors import TapbondError
 from tapbond.isolation.bridge import bridge_name
-from tapbond.journal import Journal, undo
-from tapbond.links import Links
+from tapbond.journal import Journal, Original, undo
+from tapbond.model import Link
+from tapbond.netns import Netns, shows_netns, unpin
+from tapbond.place import Place
+from tapbond.refuge import Refuge
 from tapbond.rtbatch import RtBatch
-from tapbond.rtnetlink import Rtnetlink
 from tapbond.rundir import RunDir
 
 log = structlog.get_logger()
 
 
 async def clean_up(
-    failover: str, rtnetlink: Rtnetlink, links: Links, journal: Journal, adoption: Adoption
+    failover: str, home: Place, journal: Journal, pin: Path, adoption: Adoption, others: Iterable[Place] = ()
 ) -> list[str]:
     """Put back what an earlier run of this failover left, under the failover's lock; return it in words.
 
     Deleting the bridge frees its ports; what was changed on the slaves is in the journal. An nftables table
     belongs to a socket and went with it.
+
+    Args:
+        failover: its name.
+        home: the failover's own place; open.
+        journal: of the earlier run.
+        pin: where its private namespace is, if it had one.
+        adoption: of the earlier run.
+        others: further places that this run uses; open.
     """
-    done = []
-    stale = next((link for link in links.by_index.values() if link.name == bridge_name(failover)), None)
-    if stale is not None and stale.kind == "bridge":
-        log.info("removing the bridge of an earlier run", failover=failover, bridge=stale.name)
-        await rtnetlink.delete(stale)
-        done.append(f"bridge {stale.name} removed")
-    for original in journal.left_behind():
-        link = links.by_index.get(original.ifindex)
-        if link is None or not original.describes(link):
-            done.append(f"slave {original.name} skipped: no such interface with MAC {original.mac}")
-            continue
-        log.info("putting back a slave of an earlier run", failover=failover, slave=link.name)
-        await undo(link.name, (partial(original.restore_mac, rtnetlink), partial(original.restore, rtnetlink)))
-        done.append(f"slave {link.name} put back")
-    journal.clear()
-    await links.refresh()
+    left, done = journal.left_behind(), list[str]()
+    async with AsyncExitStack() as unwind:
+        places = {place.inode: place for place in (home, *others)}
+        for original in left:
+            if original.netns not in (0, *places) and (place := await _revisit(original)) is not None:
+                unwind.push_async_callback(place.close)
+                places[place.inode] = place
+        for place in places.values():
+            done += await _remove_bridge(failover, place)
+        returned = await _bring_home(failover, home, pin)
+        for original in left:
+            done.append(await _put_back(failover, original, places.get(original.netns or home.inode), returned))
+        journal.clear()
+        for place in places.values():
+            await place.links.refresh()
     if what := await adoption.resume():
         log.info("giving back what an earlier run adopted", failover=failover, what=what)
         done.append(what)
-        await links.refresh()
+        await home.links.refresh()
     return done
 
 
@@ -58,11 +70,75 @@ async def restore(failover: str, run_dir: RunDir) -> list[str]:
     async with AsyncExitStack() as unwind:
         run_dir.make()
         unwind.callback(run_dir.lock_failover(failover).release)
-        rtnetlink = Rtnetlink()
-        unwind.push_async_callback(rtnetlink.close)
-        await rtnetlink.open()
-        links = Links(rtnetlink)
-        unwind.push_async_callback(links.close)
-        await links.open()
-        adoption = Adoption(RtBatch(rtnetlink), links, AdoptionFile(run_dir.adopted(failover)))
-        return await clean_up(failover, rtnetlink, links, Journal(run_dir.journal(failover)), adoption)
+        home = Place()
+        unwind.push_async_callback(home.close)
+        await home.open()
+        adoption = Adoption(RtBatch(home.rtnetlink), home.links, AdoptionFile(run_dir.adopted(failover)))
+        return await clean_up(failover, home, Journal(run_dir.journal(failover)), run_dir.pin(failover), adoption)
+
+
+async def _put_back(failover: str, original: Original, place: Place | None, returned: dict[str, Link]) -> str:
+    """Put one slave back; return in words what became of it."""
+    link = _find(original, place, returned) if place is not None else None
+    if place is None or link is None:
+        return f"slave {original.name} skipped: no such interface with MAC {original.mac}"
+    log.info("putting back a slave of an earlier run", failover=failover, slave=link.name)
+    steps = (original.restore_mac, original.restore)
+    await undo(link.name, [partial(step, place.rtnetlink, link.ifindex) for step in steps])
+    return f"slave {link.name} put back"
+
+
+async def _remove_bridge(failover: str, place: Place) -> list[str]:
+    stale = next((link for link in place.links.by_index.values() if link.name == bridge_name(failover)), None)
+    if stale is not None and stale.kind == "bridge":
+        log.info("removing the bridge of an earlier run", failover=failover, bridge=stale.name)
+        await place.rtnetlink.delete(stale)
+        return [f"bridge {stale.name} removed"]
+    return []
+
+
+async def _bring_home(failover: str, home: Place, pin: Path) -> dict[str, Link]:
+    """Bring home what is in the private namespace of an earlier run; return it by the name it had there.
+
+    Raises:
+        RightsError, NamespaceError: the namespace cannot be entered, and what is in it would be lost.
+    """
+    returned: dict[str, Link] = {}
+    if not shows_netns(pin):
+        unpin(pin)
+        return returned
+    refuge = Refuge(failover, home, pin)
+    await refuge.reopen()
+    try:
+        for link in refuge.left():
+            log.info("bringing home a slave of an earlier run", failover=failover, slave=link.name)
+            try:
+                returned[link.name] = await refuge.send_home(link, link.name)
+            except TapbondError as error:
+                log.warning("slave not brought home", failover=failover, slave=link.name, error=str(error))
+    finally:
+        await refuge.close()
+    return returned
+
+
+async def _revisit(original: Original) -> Place | None:
+    """Open the namespace of a slave of an earlier run, if it is still the same one."""
+    try:
+        netns = Netns.find(original.netns_name)
+        if netns.inode == original.netns:
+            place = Place(netns)
+            await place.open()
+            return place
+        netns.close()
+    except TapbondError as error:
+        log.debug("namespace of an earlier run", slave=original.name, error=str(error))
+    log.warning("a slave of an earlier run is not put back: its namespace is gone", slave=original.name)
+    return None
+
+
+def _find(original: Original, place: Place, returned: dict[str, Link]) -> Link | None:
+    """Return the slave of an earlier run as it is now; another link may have its ifindex or its name."""
+    if original.moved and original.name in returned:
+        return returned[original.name]
+    link = place.links.by_index.get(original.ifindex)
+    return link if link is not None and original.describes(link) else None

@@ -109,14 +109,14 @@ class Registry:
         if role is Role.BACKUP and self._slots is Slots.KERNEL:
             raise RefusedError(link.name, f"{self.failover} has two slots only (--slots kernel): no backups")
         occupant = self.occupant(role)
-        if occupant is not None and occupant.ifindex != link.ifindex:
+        if occupant is not None and occupant.key != link.key:
             way_out = f" (tapbond add {self.failover} {link.name} --prio N takes it as a backup)"
             raise RefusedError(
                 link.name,
                 f"attempting to register as {role} when {occupant.name} is already present"
                 + (way_out if self._slots is Slots.ANY else ""),
             )
-        if (other := self.holds(link.ifindex)) is not None:
+        if (other := self.holds(link.ifindex)) is not None and self.taken[link.ifindex][1].netns == link.netns:
             raise RefusedError(link.name, f"already the {other} of {self.failover}")
         if link.master:
             master = links.get(link.master)

@@ -16,6 +16,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from tapbond.errors import LinkRequestError, NoSuchInterfaceError, RightsError
 from tapbond.model import LINK_COUNTER_FIELDS, Link, LinkCounters
+from tapbond.netns import Netns, own_inode
 
 T = TypeVar("T")
 Interface = IPv4Interface | IPv6Interface
@@ -27,8 +28,8 @@ IFF_LOWER_UP = 0x10000
 ADDR_GEN_MODE_NONE = 1
 
 
-def link_from_message(message: Any) -> Link:
-    """Return the Link that an RTM_NEWLINK or RTM_DELLINK message describes."""
+def link_from_message(message: Any, netns: int = 0) -> Link:
+    """Return the Link that an RTM_NEWLINK or RTM_DELLINK message from a namespace describes."""
     info = message.get_attr("IFLA_LINKINFO")
     return Link(
         ifindex=message["index"],
@@ -51,6 +52,7 @@ def link_from_message(message: Any) -> Link:
         vlan=_vlan(info),
         alias=message.get_attr("IFLA_IFALIAS") or "",
         altnames=_altnames(message),
+        netns=netns,
     )
 
 
@@ -92,33 +94,46 @@ def address_from_message(message: Any) -> Interface:
 
 
 class Rtnetlink:
-    """Change links of the network namespace that the process is in.
+    """Change links of one network namespace.
+
+    Args:
+        netns: which; it stays the caller's, and open. None: that of the thread that calls open().
 
     Every method raises LinkRequestError when the kernel refuses, NoSuchInterfaceError when the link has gone
     and RightsError without CAP_NET_ADMIN.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, netns: Netns | None = None) -> None:
+        self.netns = 0
+        """The number of the namespace, once open: Link.netns of its links."""
+        self._where = netns
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tapbond-rtnetlink")
         self._ipr: IPRoute | None = None
 
     async def open(self) -> Self:
-        """Open the socket."""
-        await self._in_thread(self._open)
+        """Open the socket.
+
+        Raises:
+            RightsError, NamespaceError: the namespace cannot be entered.
+        """
+        await self.run(self._open)
         return self
 
     def _open(self) -> None:
+        if self._where is not None:
+            self._where.enter()
+        self.netns = own_inode()
         self._ipr = IPRoute()
 
     async def close(self) -> None:
         """Close the socket and end the thread; again is harmless."""
         if self._ipr is not None:
             ipr, self._ipr = self._ipr, None
-            await self._in_thread(ipr.close)
+            await self.run(ipr.close)
         self._thread.shutdown(wait=True)
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        """Run ``call`` in the thread.
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run ``call`` in the thread, which is in the namespace.
 
         Who is cancelled meanwhile learns it when the kernel has answered: what comes next, the undoing, then
         finds the request done and not under way.
@@ -130,14 +145,10 @@ class Rtnetlink:
             await asyncio.wait((answer,))
             raise
 
-    async def run(self, call: Callable[[], T]) -> T:
-        """Run a call that may have to wait for the kernel's RTNL lock in the thread, between two requests."""
-        return await self._in_thread(call)
-
     async def request(self, what: str, call: Callable[[IPRoute], T]) -> T:
         """Run a request; ``what`` says in an error what was tried on which link."""
         try:
-            return await self._in_thread(lambda: call(self._ipr))
+            return await self.run(lambda: call(self._ipr))
         except NetlinkError as error:
             if error.code == errno.ENODEV:
                 raise NoSuchInterfaceError(what.split(":", 1)[0]) from error
@@ -153,7 +164,7 @@ class Rtnetlink:
     async def links(self) -> list[Link]:
         """Return all links."""
         messages = await self.request("links", lambda ipr: list(ipr.get_links()))
-        return [link_from_message(message) for message in messages]
+        return [link_from_message(message, self.netns) for message in messages]
 
     async def addresses(self) -> dict[int, set[Interface]]:
         """Return the addresses of all links by ifindex."""
@@ -177,6 +188,15 @@ class Rtnetlink:
     async def set_mac(self, link: Link, mac: str) -> None:
         """Set the MAC address."""
         await self._set(link, f"cannot set MAC {mac}", address=mac)
+
+    async def move(self, link: Link, netns: Netns, name: str | None = None) -> None:
+        """Move the link into another namespace, down and without its addresses (dev_change_net_namespace()).
+
+        ``name``: of the link there, ``%d`` in it being the first number that is free; None: its own. An ifindex
+        that is taken there is replaced by another.
+        """
+        attributes = {"IFLA_NET_NS_FD": netns.fileno()} | ({"IFLA_IFNAME": name} if name else {})
+        await self._set(link, f"cannot move it to {netns.name}", **attributes)
 
     async def set_up(self, link: Link, up: bool) -> None:
         """Set the link administratively up or down."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from tapbond.errors import BusyError, TapbondError
+from tapbond.netns import own_inode
 
 SYSTEM = Path("/run/tapbond")
 ENVIRONMENT = "TAPBOND_RUN_DIR"
@@ -24,11 +25,11 @@ class RunDir:
     Args:
         base: the run directory; None: TAPBOND_RUN_DIR, else /run/tapbond, else XDG_RUNTIME_DIR/tapbond, else
             /tmp/tapbond-UID.
+        inode: number of the namespace; None: the calling thread's.
     """
 
-    def __init__(self, base: Path | None = None) -> None:
-        inode = Path("/proc/thread-self/ns/net").stat().st_ino
-        self.path = (base or default_base()) / f"net-{inode}"
+    def __init__(self, base: Path | None = None, inode: int | None = None) -> None:
+        self.path = (base or default_base()) / f"net-{inode or own_inode()}"
 
     def make(self) -> Self:
         """Make the folder, for the owner only.
@@ -63,10 +64,14 @@ class RunDir:
         """Return where a failover writes down what it adopted."""
         return self.path / f"{failover}.adopted"
 
+    def pin(self, failover: str) -> Path:
+        """Return where the private network namespace of a failover is mounted (isolation netns)."""
+        return self.path / f"{failover}.netns"
+
     def left_behind(self) -> list[str]:
         """Return the names of the failovers that may have something to put back: those that ever ran here."""
         found = {path.stem for path in self.path.glob("*.lock") if not path.stem.startswith("link-")}
-        found |= {path.stem for kind in ("journal", "adopted") for path in self.path.glob(f"*.{kind}")}
+        found |= {path.stem for kind in ("journal", "adopted", "netns") for path in self.path.glob(f"*.{kind}")}
         return sorted(found)
 
     def lock_failover(self, failover: str) -> "Lock":

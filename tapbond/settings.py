@@ -111,6 +111,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             (self.adopt and self.standby is None, "--adopt needs a standby link whose addresses it takes"),
             (self.adopt and self.mac is not None, "--adopt keeps the standby's MAC: leave out --mac"),
             (self.adopt and self.slave_netns is not None, "--adopt does not go with --slave-netns"),
+            (self.adopt and self.isolation == NETNS, "--adopt does not go with --isolation netns"),
             (
                 self.isolation == NETNS and self.slave_netns is not None,
                 "--isolation netns does not go with --slave-netns: the slaves are in a namespace already",

@@ -204,13 +204,14 @@ class Registrar:
     """Makes slaves of links, and links of slaves again.
 
     Args:
-        rtnetlink: to change links with.
+        rtnetlink: to change links with, where they are found.
         isolation: open.
         datapath: to attach them to.
         journal: where their originals are written down.
         mac_policy: what MAC they get.
         failover: its name, with which slaves are labelled; None: they are not.
         greet: is called with each new slave before it carries its first frame.
+        netns_name: what opens the namespace where they are found; empty: the failover's own.
     """
 
     def __init__(
@@ -223,6 +224,7 @@ class Registrar:
         *,
         failover: str | None = None,
         greet: Callable[[Slave], Awaitable[None]] | None = None,
+        netns_name: str = "",
     ) -> None:
         self._rtnetlink = rtnetlink
         self._isolation = isolation
@@ -231,9 +233,10 @@ class Registrar:
         self._mac_policy = mac_policy
         self._failover = failover
         self._greet = greet
+        self._netns_name = netns_name
         self.adopting = 0
         """ifindex of the standby whose addresses are moved to the failover (tapbond.adoption), 0: none."""
-        self._originals: dict[int, Original] = {}
+        self._originals: dict[Slave, Original] = {}
 
     async def register(self, slave: Slave, mac: str, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
         """Make a slave of a link.
@@ -250,25 +253,22 @@ class Registrar:
         """
         link = slave.link
         label = self._label(slave)
-        link_local = tuple(str(address) for address in addresses if address.ip.is_link_local)
-        original = Original(
-            ifindex=link.ifindex,
-            name=link.name,
-            mac=link.mac,
+        original = Original.of(
+            link,
+            addresses,
+            silenced=self._isolation.kind != "none",
+            moved=self._isolation.refuge is not None,
+            netns_name=self._netns_name,
             given_macs=(mac,) if self._mac_policy.gives and link.mac != mac else (),
-            mtu=link.mtu,
-            up=link.up,
-            addr_gen_mode=link.addr_gen_mode,
-            link_local=link_local if link.up and self._isolation.kind != "none" else (),
             alias=link.alias if label else None,
             altname=label.altname if label else "",
         )
         self._journal.record(original)
-        self._originals[link.ifindex] = original
+        self._originals[slave] = original
         try:
             await self._change(slave, mac, mtu, up, addresses)
             if label is not None:
-                await label.put_on(self._rtnetlink, link)
+                await label.put_on(self._where, slave.link)
             if self._greet is not None:
                 await self._greet(slave)
         except TapbondError as error:
@@ -282,10 +282,10 @@ class Registrar:
 
     def will_give(self, mac: str) -> None:
         """Write down that every slave is about to get another MAC."""
-        for ifindex, original in self._originals.items():
+        for slave, original in self._originals.items():
             changed = replace(original, given_macs=(*original.given_macs, mac))
             self._journal.record(changed)
-            self._originals[ifindex] = changed
+            self._originals[slave] = changed
 
     def _label(self, slave: Slave) -> Label | None:
         """Return what to call a slave; a name that it has already is nothing to give and to take."""
@@ -294,25 +294,34 @@ class Registrar:
         label = Label.of(self._failover, slave.role, slave.name)
         return replace(label, altname="") if label.altname in slave.link.altnames else label
 
+    @property
+    def _where(self) -> Rtnetlink:
+        """Requests to the namespace where slaves live."""
+        refuge = self._isolation.refuge
+        return self._rtnetlink if refuge is None else refuge.place.rtnetlink
+
     async def _change(self, slave: Slave, mac: str, mtu: int, up: bool, addresses: Collection[Interface]) -> None:
-        link = slave.link
+        link, rtnetlink = slave.link, self._where
+        if (refuge := self._isolation.refuge) is not None:
+            link = slave.link = await refuge.take_in(link)
         if link.mtu != mtu:
-            await self._rtnetlink.set_mtu(link, mtu)
+            await rtnetlink.set_mtu(link, mtu)
         if self._isolation.kind != "none":
-            await self._silence(link, addresses)
+            await self._silence(rtnetlink, link, addresses)
         await self._isolation.add(link)
-        await self._mac_policy.take(self._rtnetlink, link, mac)
+        await self._mac_policy.take(rtnetlink, link, mac)
         slave.port = self._datapath.attach(link)
         if up and not link.up:
-            await self._rtnetlink.set_up(link, True)
+            await rtnetlink.set_up(link, True)
 
-    async def _silence(self, link: Link, addresses: Collection[Interface]) -> None:
+    async def _silence(self, rtnetlink: Rtnetlink, link: Link, addresses: Collection[Interface]) -> None:
         """Keep the link's IPv6 from speaking: its address would be the same as the failover's."""
         if link.addr_gen_mode is not None:
-            await self._rtnetlink.set_addr_gen_mode(link, ADDR_GEN_MODE_NONE)
+            await rtnetlink.set_addr_gen_mode(link, ADDR_GEN_MODE_NONE)
         for address in addresses:
             if address.version == 6 and address.ip.is_link_local:  # noqa: PLR2004
-                await self._rtnetlink.remove_address(link, address)
+                if rtnetlink is self._rtnetlink:  # it does not survive being moved
+                    await rtnetlink.remove_address(link, address)
             elif link.ifindex != self.adopting:
                 log.warning(
                     "a slave's address gets no answers: move it to the failover",
@@ -322,18 +331,36 @@ class Registrar:
 
     async def release(self, slave: Slave) -> None:
         """Give a link back as it was found; one that has gone is fine, and so is doing it twice."""
-        original = self._originals.pop(slave.link.ifindex, None)
+        original = self._originals.pop(slave, None)
         steps: list[Callable[[], Awaitable[None]]] = []
         if original is not None:
             # Before the isolation ends: the link's own stack must not speak with the failover's MAC.
-            steps.append(lambda: original.restore_mac(self._rtnetlink))
+            steps.append(lambda: original.restore_mac(self._where, slave.link.ifindex))
             steps.append(lambda: self._isolation.remove(slave.link))
         if slave.port >= 0:
             port, slave.port = slave.port, -1
             steps.append(lambda: self._datapath.detach(port))
         if original is not None:
-            steps.append(lambda: original.restore(self._rtnetlink))
+            steps.append(lambda: self._bring_home(slave, original))
+            steps.append(lambda: self._restore(slave, original))
         await undo(slave.name, steps)
-        if original is not None:
-            self._journal.forget(slave.link.ifindex)
+        if original is not None and (slave.gone or self._is_home(slave)):
+            self._journal.forget(original)
         slave.unlock()
+
+    async def _bring_home(self, slave: Slave, original: Original) -> None:
+        if (refuge := self._isolation.refuge) is None or self._is_home(slave):
+            return
+        try:
+            slave.link = await refuge.send_home(slave.link, original.name)
+        except NoSuchInterfaceError:
+            slave.gone = True
+            raise
+
+    async def _restore(self, slave: Slave, original: Original) -> None:
+        if self._is_home(slave):
+            await original.restore(self._rtnetlink, slave.link.ifindex)
+
+    def _is_home(self, slave: Slave) -> bool:
+        """Return whether a slave is where it was found: elsewhere its ifindex may be that of another link."""
+        return slave.link.netns == self._rtnetlink.netns

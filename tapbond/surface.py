@@ -79,6 +79,7 @@ class Surface:
         self._selector = selector
         self._clock = clock
         self._tap: TapView | None = None
+        self._followed = 0
         self._inquiry = Inquiry(make_socket)
         self._ethtool = Ethtool(make_socket)
         self._reception = Reception(failover, self._filters, datapath)
@@ -99,17 +100,22 @@ class Surface:
         await self._reception.look()
         self._rounds.start()
 
-    def follow_tap(self, ifindex: int, make_socket: MakeSocket | None = socket.socket) -> None:
-        """The TAP is elsewhere now; ``make_socket`` makes sockets there, None: nobody may look there.
+    def follow_tap(self, ifindex: int) -> None:
+        """The TAP has this ifindex in the process's own namespace; 0: it is elsewhere.
+
+        There nobody stays to look: an open socket would keep that namespace alive. Everything is heard then.
 
         Raises:
             OSError: no socket can be made.
         """
+        if ifindex == self._followed:
+            return
+        self._followed = ifindex
         if self._tap is not None:
             self._tap.close()
             self._tap = None
-        if make_socket is not None:
-            self._tap = TapView(ifindex, make_socket, self._rounds.hurry)
+        if ifindex:
+            self._tap = TapView(ifindex, socket.socket, self._rounds.hurry)
         self._speed.show_again()
         self._rounds.hurry()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytun
 
 from tapbond.errors import RightsError, TapError
+from tapbond.netns import Netns
 
 IFF_NO_CARRIER = 0x40
 """Create the TAP with its carrier off; since Linux 6.0, ignored before that."""
@@ -21,6 +22,8 @@ TUNSETVNETHDRSZ = 0x400454D8
 TUNSETOFFLOAD = 0x400454D0
 TUNSETCARRIER = 0x400454E2
 TUNGETIFF = 0x800454D2
+TUNGETDEVNETNS = 0x54E3
+"""Answers with a descriptor; EINVAL where the kernel is too old for it."""
 IFREQ = struct.Struct("16sH22x")
 INT = struct.Struct("i")
 
@@ -80,8 +83,29 @@ class Tap:
     @property
     def persistent(self) -> bool:
         """Whether the interface stays when this process closes it (TUNSETPERSIST by whoever made it)."""
-        reply = fcntl.ioctl(self.fileno(), TUNGETIFF, IFREQ.pack(self.name.encode(), 0))
-        return bool(IFREQ.unpack(reply)[1] & IFF_PERSIST)
+        return bool(self._ask()[1] & IFF_PERSIST)
+
+    @property
+    def interface(self) -> str:
+        """What the interface is called now, wherever it is.
+
+        Raises:
+            OSError: the TAP is gone.
+        """
+        return self._ask()[0].rstrip(b"\0").decode(errors="replace")
+
+    def open_netns(self) -> Netns:
+        """Open the network namespace where the interface is now.
+
+        Raises:
+            OSError: the TAP is gone (EBADFD); EPERM without CAP_NET_ADMIN there; EINVAL on old kernels.
+        """
+        fd = fcntl.ioctl(self.fileno(), TUNGETDEVNETNS)
+        return Netns(fd, self.name)
+
+    def _ask(self) -> tuple[bytes, int]:
+        name, flags = IFREQ.unpack(fcntl.ioctl(self.fileno(), TUNGETIFF, IFREQ.pack(b"", 0)))
+        return name, flags
 
     def set_carrier(self, on: bool) -> None:
         """Switch the carrier that the host sees.

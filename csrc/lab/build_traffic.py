@@ -24,7 +24,7 @@ ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "tapbond.lab._traffic",
     '#include "traffic.h"',
-    sources=[f"csrc/lab/{name}.c" for name in ("netns", "stream", "traffic")],
+    sources=[f"csrc/lab/{name}.c" for name in ("stream", "traffic")],
     include_dirs=["csrc/lab"],
     depends=["csrc/lab/traffic.h"],
     extra_compile_args=compile_args(),

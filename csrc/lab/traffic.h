@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbered traffic and network namespaces for the lab, driven from Python through cffi. */
+/* Numbered traffic for the lab, driven from Python through cffi. */
 #ifndef TAPBOND_LAB_TRAFFIC_H
 #define TAPBOND_LAB_TRAFFIC_H
 
@@ -50,9 +50,6 @@ struct lab_tcp_state {
 
 struct lab_udp;
 struct lab_tcp;
-
-int lab_netns_create(void);
-int lab_netns_enter(int fd);
 
 int lab_udp_new(const struct lab_udp_config *config, struct lab_udp **out);
 int lab_udp_start(struct lab_udp *udp);

@@ -37,6 +37,7 @@ def describe(status: Status) -> list[str]:
     chosen = ", by hand" if status.requested else ""
     lines = [
         f"{status.name}: <{flags}> mtu {status.mtu} {status.mac}",
+        *_whereabouts(status),
         f"    active {status.active or 'none'}{chosen}, rx {status.rx}, isolation {status.isolation}",
         f"    switchovers {status.switchovers}, up {status.uptime_s:.0f} s, pid {status.pid}",
     ]
@@ -66,6 +67,14 @@ def describe(status: Status) -> list[str]:
             f" {last.cause} (seen by {last.detector})"
         )
     return lines
+
+
+def _whereabouts(status: Status) -> list[str]:
+    """Return what its interface is called and where it is, if that is not what one would think."""
+    where = {"": "", "?": " in a network namespace that cannot be seen from here"}
+    if status.interface in ("", status.name) and not status.netns:
+        return []
+    return [f"    interface {status.interface}{where.get(status.netns, f' in {status.netns}')}"]
 
 
 def _row(slave: SlaveStatus) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import socket
 from tapbond._core import lib
 from tapbond.errors import NoSuchInterfaceError, RightsError, TapbondError
 from tapbond.model import Link
+from tapbond.netns import OpenSocket
 
 SOL_PACKET = 263
 PACKET_AUXDATA = 8
@@ -20,11 +21,15 @@ RECEIVE_BUFFER = 8 << 20
 SEND_BUFFER = 1 << 20
 
 
-def open_port(link: Link) -> socket.socket:
+def open_port(link: Link, open_socket: OpenSocket = socket.socket) -> socket.socket:
     """Return a socket that hears the link, behind a closed gate.
 
     The protocol is 0 until bind(): otherwise frames of every interface would be queued in between. The gate
     is closed before that, too.
+
+    Args:
+        link: to hear.
+        open_socket: in the link's network namespace.
 
     Raises:
         RightsError: no CAP_NET_RAW.
@@ -32,7 +37,7 @@ def open_port(link: Link) -> socket.socket:
         TapbondError: the kernel refused for another reason.
     """
     try:
-        port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+        port = open_socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     except PermissionError as error:
         raise RightsError(
             f"{link.name}: may not open a packet socket (needs CAP_NET_RAW: be root, or root of a user"

@@ -15,6 +15,7 @@ from tapbond.datapath.port import open_port
 from tapbond.errors import TapbondError
 from tapbond.filters import EVERYTHING, Filters
 from tapbond.model import COUNTER_FIELDS, Counters, Decision, Link
+from tapbond.netns import OpenSocket
 
 log = structlog.get_logger()
 
@@ -31,6 +32,7 @@ class Pump:
     Args:
         tap_fd: non-blocking, each frame behind a 10-byte virtio_net_hdr; stays the caller's, and open.
         drain_ns: see DRAIN_NS.
+        open_socket: in the slaves' network namespace.
         tolerant: a sender that is only down (ENETDOWN) goes on being the sender: who waits for its link to come
             back decides when that is over. What is sent meanwhile is lost, and counted as dropped.
         silent: announce nothing when the sender changes.
@@ -40,7 +42,13 @@ class Pump:
     """
 
     def __init__(
-        self, tap_fd: int, drain_ns: int = DRAIN_NS, *, tolerant: bool = False, silent: bool = False
+        self,
+        tap_fd: int,
+        drain_ns: int = DRAIN_NS,
+        open_socket: OpenSocket = socket.socket,
+        *,
+        tolerant: bool = False,
+        silent: bool = False,
     ) -> None:
         self._pump = lib.tb_pump_new(tap_fd)
         if self._pump == ffi.NULL:
@@ -64,7 +72,8 @@ class Pump:
         self._listener: PumpListener | None = None
         self._adopted = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._open_socket = open_socket
+        self._asking = open_socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
 
     def start(self, listener: PumpListener) -> None:
         """Start the thread, and tell ``listener`` what it sees.
@@ -84,7 +93,7 @@ class Pump:
         Raises:
             TapbondError: see open_port(); or all ports are taken.
         """
-        port_socket = open_port(link)
+        port_socket = open_port(link, self._open_socket)
         port = self.attach_socket(port_socket)
         self._hearings[port] = Hearing(port_socket, link)
         self._hearings[port].set(self._filters)

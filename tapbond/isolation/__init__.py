@@ -4,16 +4,19 @@ Each kind is one file and one small object behind the same interface, picked by 
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from tapbond.errors import IsolationError
 from tapbond.isolation.bridge import BridgeIsolation
+from tapbond.isolation.netns import NetnsIsolation
 from tapbond.isolation.nft import NftIsolation
 from tapbond.isolation.none import NoIsolation
 from tapbond.model import Link
-from tapbond.rtnetlink import Rtnetlink
+from tapbond.place import Place
+from tapbond.refuge import Refuge
 from tapbond.settings import AUTO
 
 log = structlog.get_logger()
@@ -23,6 +26,8 @@ class Isolation(Protocol):
     """Keeps the IP stack out of the links that were added, until they are removed."""
 
     kind: str
+    refuge: Refuge | None
+    """Where links are brought before anything else is done to them; None: they stay where they are."""
 
     async def open(self) -> None:
         """Prepare; raises IsolationError where this kind does not work."""
@@ -37,19 +42,26 @@ class Isolation(Protocol):
         """Undo open(); again is harmless."""
 
 
-Factory = Callable[[str, Rtnetlink], Isolation]
+Factory = Callable[[str, Place, Path], Isolation]
 
-KINDS: dict[str, Factory] = {"bridge": BridgeIsolation, "nft": NftIsolation, "none": NoIsolation}
-"""In the order in which ``auto`` tries them; it never ends at ``none``."""
+KINDS: dict[str, Factory] = {
+    "bridge": lambda failover, place, _: BridgeIsolation(failover, place.rtnetlink),
+    "nft": lambda failover, place, _: NftIsolation(failover, place.rtnetlink, place.socket),
+    "netns": NetnsIsolation,
+    "none": lambda failover, place, _: NoIsolation(failover, place.rtnetlink),
+}
+AUTOMATIC = ("bridge", "nft")
+"""In the order in which ``auto`` tries them. Neither ``none``, nor ``netns``, which costs a link its addresses."""
 
 
-async def open_isolation(kind: str, failover: str, rtnetlink: Rtnetlink) -> Isolation:
+async def open_isolation(kind: str, failover: str, place: Place, pin: Path) -> Isolation:
     """Return an open isolation of the wanted kind.
 
     Args:
         kind: ``auto`` or one of KINDS.
         failover: its name; what is made is named after it.
-        rtnetlink: an open one.
+        place: where the links are.
+        pin: a file that keeps a private namespace; see Refuge.
 
     Raises:
         IsolationError: the kind, or with ``auto`` every kind, fails here; or there is no such kind.
@@ -57,14 +69,12 @@ async def open_isolation(kind: str, failover: str, rtnetlink: Rtnetlink) -> Isol
     if kind != AUTO:
         if kind not in KINDS:
             raise IsolationError(f"{kind}: no such isolation (choose {AUTO}, {', '.join(KINDS)})")
-        isolation = KINDS[kind](failover, rtnetlink)
+        isolation = KINDS[kind](failover, place, pin)
         await isolation.open()
         return isolation
     failures = []
-    for name, factory in KINDS.items():
-        if name == "none":
-            continue
-        isolation = factory(failover, rtnetlink)
+    for name in AUTOMATIC:
+        isolation = KINDS[name](failover, place, pin)
         try:
             await isolation.open()
         except IsolationError as error:

@@ -11,6 +11,7 @@ import zlib
 
 from tapbond.errors import IsolationError, NoSuchInterfaceError, RightsError, TapbondError
 from tapbond.model import Link
+from tapbond.refuge import Refuge
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.tap import NAME_MAX
 
@@ -27,6 +28,7 @@ class BridgeIsolation:
     """Enslaves links to a bridge that is never set up."""
 
     kind = "bridge"
+    refuge: Refuge | None = None
 
     def __init__(self, failover: str, rtnetlink: Rtnetlink) -> None:
         self._name = bridge_name(failover)

@@ -25,6 +25,8 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 
 from tapbond.errors import IsolationError, RightsError
 from tapbond.model import Link
+from tapbond.netns import OpenSocket
+from tapbond.refuge import Refuge
 from tapbond.rtnetlink import Rtnetlink
 
 NETLINK_NETFILTER = 12
@@ -45,8 +47,10 @@ class NftIsolation:
     """Drops, at the ingress of each link, what the packet sockets have already seen."""
 
     kind = "nft"
+    refuge: Refuge | None = None
 
-    def __init__(self, failover: str, _rtnetlink: Rtnetlink) -> None:
+    def __init__(self, failover: str, _rtnetlink: Rtnetlink, open_socket: OpenSocket = socket.socket) -> None:
+        self._open_socket = open_socket
         self._table = f"tapbond-{failover}"
         self._socket: socket.socket | None = None
         self._sequence = 0
@@ -54,7 +58,7 @@ class NftIsolation:
     async def open(self) -> None:
         """Make the table."""
         try:
-            self._socket = socket.socket(
+            self._socket = self._open_socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
             )
         except OSError as error:

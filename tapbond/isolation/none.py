@@ -3,6 +3,7 @@
 import structlog
 
 from tapbond.model import Link
+from tapbond.refuge import Refuge
 from tapbond.rtnetlink import Rtnetlink
 
 log = structlog.get_logger()
@@ -12,6 +13,7 @@ class NoIsolation:
     """Leaves the slaves to their IP stack, and says what that means."""
 
     kind = "none"
+    refuge: Refuge | None = None
 
     def __init__(self, failover: str, _rtnetlink: Rtnetlink) -> None:
         self._failover = failover

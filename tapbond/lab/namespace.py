@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from pyroute2 import IPRoute
 
-from ._traffic import lib
+from tapbond._core import lib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class _Worker(threading.Thread):
         self._closed = False
 
     def run(self) -> None:
-        entered = lib.lab_netns_enter(self._fd)
+        entered = lib.tb_netns_enter(self._fd)
         while (job := self._jobs.get()) is not None:
             future, call = job
             if not future.set_running_or_notify_cancel():
@@ -84,7 +84,7 @@ class Namespace:
 
     def __init__(self, name: str, timeout: float = 30.0) -> None:
         self.name = name
-        self.fd = checked(lib.lab_netns_create(), f"cannot make the network namespace {name}")
+        self.fd = checked(lib.tb_netns_create(), f"cannot make the network namespace {name}")
         self._timeout = timeout
         self._ipr: Any = None
         self._children: list[subprocess.Popen[Any]] = []

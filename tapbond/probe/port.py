@@ -19,6 +19,7 @@ import structlog
 from tapbond._core import lib
 from tapbond.errors import NoSuchInterfaceError, RightsError, TapbondError
 from tapbond.model import Link
+from tapbond.netns import OpenSocket
 from tapbond.probe.watcher import Match
 
 log = structlog.get_logger()
@@ -63,9 +64,14 @@ class ProbePort(Protocol):
         """Hear no more."""
 
 
-def open_socket(_link: Link) -> socket.socket:
-    """Return a packet socket that hears nothing yet, in the namespace of the calling thread."""
-    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+def socket_opener(make_socket: OpenSocket) -> SocketOpener:
+    """Return what opens packet sockets that hear nothing yet, in the namespace of ``make_socket``."""
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    return lambda _link: make_socket(socket.AF_PACKET, kind, 0)
+
+
+open_socket = socket_opener(socket.socket)
+"""In the namespace of the calling thread."""
 
 
 class SocketPort:

@@ -10,6 +10,7 @@ They obey the same interfaces as the real things, never sleep, and time is a val
 
 from tapbond.testing.clock import START_NS, VirtualClock, VirtualLoop, run
 from tapbond.testing.network import FakeLinks, FakeNetwork, FakeRtnetlink
+from tapbond.testing.place import FakeNetns, FakePlace, FakeRefuge
 from tapbond.testing.probe import FakeProbePort, FakeSegment
 from tapbond.testing.pump import PORTS_MAX, FakePump
 
@@ -17,9 +18,12 @@ __all__ = [
     "PORTS_MAX",
     "START_NS",
     "FakeLinks",
+    "FakeNetns",
     "FakeNetwork",
+    "FakePlace",
     "FakeProbePort",
     "FakePump",
+    "FakeRefuge",
     "FakeRtnetlink",
     "FakeSegment",
     "VirtualClock",

@@ -8,6 +8,7 @@ import msgspec
 from tapbond.errors import LinkRequestError, NoSuchInterfaceError
 from tapbond.links import Links
 from tapbond.model import Link
+from tapbond.netns import Netns
 from tapbond.rtnetlink import Interface, Rtnetlink
 from tapbond.testing.clock import VirtualClock
 
@@ -20,9 +21,11 @@ class FakeNetwork:
 
     Args:
         clock: CLOCK_MONOTONIC in ns.
+        netns: its number.
     """
 
-    def __init__(self, clock: VirtualClock) -> None:
+    def __init__(self, clock: VirtualClock, netns: int = 0) -> None:
+        self.netns = netns
         self.devices: dict[int, Link] = {}
         """The truth, by ifindex: what ETHTOOL_GLINK would say."""
         self.device_addresses: dict[int, set[Interface]] = {}
@@ -34,7 +37,12 @@ class FakeNetwork:
 
     def add(self, name: str, mac: str, **properties: Any) -> Link:
         """Plug a link in: up and with a carrier, unless ``properties`` (of Link) say otherwise."""
-        defaults: dict[str, Any] = {"ifindex": self._next_ifindex, "up": True, "carrier": True}
+        defaults: dict[str, Any] = {
+            "ifindex": self._next_ifindex,
+            "up": True,
+            "carrier": True,
+            "netns": self.netns,
+        }
         self._next_ifindex += 1
         link = Link(name=name, mac=mac, **(defaults | properties))
         self.devices[link.ifindex] = link
@@ -54,6 +62,16 @@ class FakeNetwork:
         del self.devices[link.ifindex]
         self.device_addresses.pop(link.ifindex, None)
         self._tell_unless_silent()
+
+    def move(self, name: str, other: "FakeNetwork") -> Link:
+        """Move a link to another network: down, without addresses, with another ifindex if its own is taken."""
+        link = self.device(name)
+        self.delete(name)
+        ifindex = other._next_ifindex if link.ifindex in other.devices else link.ifindex  # noqa: SLF001
+        moved = msgspec.structs.replace(link, ifindex=ifindex, netns=other.netns, up=False)
+        other.devices[ifindex] = moved
+        other._tell_unless_silent()  # noqa: SLF001
+        return moved
 
     def set_addresses(self, name: str, addresses: set[Interface]) -> None:
         """Give a link these addresses and no others."""
@@ -138,6 +156,9 @@ class FakeRtnetlink(Rtnetlink):
         """``("set_mtu", "eth0", 1400)`` and so on, oldest first; those that failed included."""
         self.failures: dict[str, list[BaseException]] = {}
         """What a method of this name raises instead of changing anything: one a call, oldest first."""
+        self.netns = network.netns
+        self.neighbours: dict[int, FakeNetwork] = {}
+        """Other networks by the number of their namespace."""
         self._network = network
 
     async def open(self) -> Self:
@@ -148,7 +169,7 @@ class FakeRtnetlink(Rtnetlink):
         """Do nothing."""
 
     async def run(self, call: Any) -> Any:
-        """Run the call at once."""
+        """Run it: one thread is as good as another."""
         return call()
 
     async def request(self, what: str, call: Any) -> Any:
@@ -174,6 +195,11 @@ class FakeRtnetlink(Rtnetlink):
     async def set_mac(self, link: Link, mac: str) -> None:
         """Set the MAC address."""
         self._alter("set_mac", link, mac, mac=mac)
+
+    async def move(self, link: Link, netns: Netns, name: str | None = None) -> None:
+        """Move the link to the FakeNetwork that ``neighbours`` has for this namespace."""
+        self._ask("move", link, name)
+        self._network.move(self._now(link).name, self.neighbours[netns.inode])
 
     async def set_up(self, link: Link, up: bool) -> None:
         """Set the link administratively up or down."""

@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 from tapbond import Failover
+from tapbond._core import lib
 from tapbond.lab import Lab, Namespace, wait_until
-from tapbond.lab._traffic import lib
 from tapbond.lab.namespace import checked
 from tapbond.links import Links
 from tapbond.model import Detector, Link
@@ -48,7 +48,7 @@ def on_uvloop(namespace: Namespace, main: Callable[[], Coroutine[None, None, T]]
     """
 
     def run() -> T:
-        checked(lib.lab_netns_enter(namespace.fd), "setns")
+        checked(lib.tb_netns_enter(namespace.fd), "setns")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())
 
@@ -99,7 +99,7 @@ def test_the_failover_survives_an_overrun(lab: Lab) -> None:
 
     async def main() -> None:
         async with Failover("tb0", standby="eth0", primary="eth1") as failover:
-            links = failover._links
+            links = failover._places.home.links
             first = links.by_name("eth1").ifindex
             links._unwatch()
             lab.unplug("eth1")

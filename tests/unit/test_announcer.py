@@ -44,14 +44,14 @@ class Stage:
         self.network.links.listen(self)
         self.announcer.introduce(self.tap.ifindex, MAC)
 
-    def link_changed(self, link: Link, _when_ns: int, _detector: object) -> None:
-        self.announcer.concerned(link.ifindex)
+    def link_changed(self, _link: Link, _when_ns: int, _detector: object) -> None:
+        self.announcer.refresh()
 
-    def link_removed(self, link: Link, _when_ns: int) -> None:
-        self.announcer.concerned(link.ifindex)
+    def link_removed(self, _link: Link, _when_ns: int) -> None:
+        self.announcer.refresh()
 
-    def addresses_changed(self, ifindex: int) -> None:
-        self.announcer.concerned(ifindex)
+    def addresses_changed(self, _ifindex: int) -> None:
+        self.announcer.refresh()
 
     def sends(self, *order: int) -> None:
         """Let the pump send on the first of these from now on, and tell the announcer."""
@@ -230,6 +230,17 @@ def test_what_is_not_on_the_tap_is_nobodys_business() -> None:
     stage.network.add("mv7", OTHER, kind="macvlan", parent=other.ifindex)
     stage.network.set_addresses("mv7", {ip_interface("192.0.2.9/24")})
     assert stage.pump.announcements == [rarp(raw(MAC))]
+
+
+def test_where_nobody_may_look_the_mac_alone_is_announced() -> None:
+    stage = Stage()
+    stage.network.set_addresses("tb0", {ip_interface("192.0.2.1/24")})
+    stage.announcer.look_at(None)
+    stage.announcer.refresh()
+    assert stage.pump.announcements == [rarp(raw(MAC))]
+    stage.announcer.look_at(stage.network.links)
+    stage.announcer.refresh()
+    assert len(stage.pump.announcements) == 2
 
 
 def test_what_shares_the_mac_is_not_announced_twice() -> None:

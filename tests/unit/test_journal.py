@@ -39,10 +39,10 @@ def test_the_file_exists_only_while_there_is_something_in_it(path: Path) -> None
     assert not path.exists()
     journal.record(original(2))
     journal.record(original(3))
-    journal.forget(2)
+    journal.forget(original(2))
     assert Journal(path).left_behind() == [original(3)]
-    journal.forget(2)
-    journal.forget(3)
+    journal.forget(original(2))
+    journal.forget(original(3))
     assert not path.exists()
     assert Journal(path).left_behind() == []
     journal.record(original())
@@ -103,12 +103,12 @@ def network(**properties: object) -> FakeNetwork:
 @pytest.mark.parametrize(
     ("found", "methods"),
     [
-        (original(), ["set_up", "set_mtu", "set_addr_gen_mode"]),
+        (original(), ["set_mtu", "set_addr_gen_mode", "set_up"]),
         (original(up=False), ["set_up", "set_mtu", "set_addr_gen_mode"]),
-        (original(addr_gen_mode=None), ["set_up", "set_mtu"]),
+        (original(addr_gen_mode=None), ["set_mtu", "set_up"]),
         (
             original(link_local=("fe80::1/64", "fe80::2/64")),
-            ["set_up", "set_mtu", "set_addr_gen_mode", "add_address", "add_address"],
+            ["set_mtu", "set_addr_gen_mode", "set_up", "add_address", "add_address"],
         ),
     ],
 )

@@ -15,6 +15,7 @@ from tapbond.datapath.pump import Pump
 from tapbond.errors import NoSuchInterfaceError, TapbondError
 from tapbond.links import Links
 from tapbond.model import Counters, Decision, Detector, Link, ReceiveMode, Role, SlaveFacts
+from tapbond.place import Place
 from tapbond.policy import decide
 from tapbond.rtnetlink import Rtnetlink
 from tapbond.testing import (
@@ -22,6 +23,7 @@ from tapbond.testing import (
     START_NS,
     FakeLinks,
     FakeNetwork,
+    FakePlace,
     FakePump,
     FakeRtnetlink,
     VirtualClock,
@@ -39,7 +41,13 @@ def public(kind: type) -> dict[str, Callable[..., object]]:
 
 @pytest.mark.parametrize(
     ("fake", "real"),
-    [(FakePump, DataPath), (Pump, DataPath), (FakeLinks, Links), (FakeRtnetlink, Rtnetlink)],
+    [
+        (FakePump, DataPath),
+        (Pump, DataPath),
+        (FakeLinks, Links),
+        (FakePlace, Place),
+        (FakeRtnetlink, Rtnetlink),
+    ],
 )
 def test_a_fake_has_the_methods_of_the_real_thing(fake: type, real: type) -> None:
     for name, method in public(real).items():

@@ -81,7 +81,7 @@ class Play:
 
     def slave(self, name: str) -> Slave | None:
         device = self.devices.get(name)
-        return None if device is None else self.world.members.slave_of(device.ifindex)
+        return None if device is None else self.world.members.slave_of(self.world.network.devices[device.ifindex])
 
     def key(self, slave: Slave | None) -> str | None:
         """Return how the model calls a slave, whatever its name is by now."""

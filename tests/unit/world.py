@@ -104,7 +104,7 @@ class World:
     # What Failover does with what the links tell.
 
     def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
-        slave = self.members.slave_of(link.ifindex)
+        slave = self.members.slave_of(link)
         if link.name == "tb0":
             self.propagation.master_changed(link)
         elif slave is None:
@@ -115,7 +115,7 @@ class World:
             self.selector.update(slave, link, detector, when_ns)
 
     def link_removed(self, link: Link, when_ns: int) -> None:
-        self.members.gone(link.ifindex, when_ns)
+        self.members.gone(link, when_ns)
 
     def addresses_changed(self, ifindex: int) -> None:
         pass

@@ -1,0 +1,321 @@
+"""The parts of one failover, in the order in which they are made, and what they tell each other.
+
+Each step pushes what undoes it; taking the stack down gives everything back in reverse.
+"""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import msgspec
+import structlog
+
+from tapbond.adopted import AdoptionFile
+from tapbond.adoption import Adoption
+from tapbond.announcer import Announcer
+from tapbond.arrivals import Arrivals
+from tapbond.datapath.pump import Pump
+from tapbond.groups import read_proc
+from tapbond.isolation import Isolation, open_isolation
+from tapbond.journal import Journal
+from tapbond.macpolicy import POLICIES
+from tapbond.master import Master
+from tapbond.membership import Membership
+from tapbond.model import Event, Link, Role, SlaveRegistered, SlaveReleased
+from tapbond.named import NamedLinks
+from tapbond.places import Places
+from tapbond.poll import CarrierPoll
+from tapbond.probe.port import socket_opener
+from tapbond.probe.prober import Prober
+from tapbond.propagation import Propagation
+from tapbond.recovery import clean_up
+from tapbond.registry import Registry
+from tapbond.rtbatch import RtBatch
+from tapbond.rundir import RunDir
+from tapbond.selector import Selector
+from tapbond.settings import Settings
+from tapbond.slave import Registrar, Slave
+from tapbond.surface import Surface
+from tapbond.visit import VisitedPlace
+from tapbond.whereabouts import Whereabouts
+
+log = structlog.get_logger()
+
+
+class Assembly:
+    """Everything that a failover is made of, once open_kernel() and open_failover() are done.
+
+    Args:
+        settings: of the failover.
+        emit: takes the events.
+        set_ready: is called when the failover has a carrier.
+        lost: is called with the reason when the TAP has gone.
+        clock: CLOCK_MONOTONIC in ns.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        emit: Callable[[Event], None],
+        set_ready: Callable[[], None],
+        lost: Callable[[str], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self.mac_policy = POLICIES[settings.mac_policy]
+        self.run_dir = RunDir(settings.run_dir)
+        self._emit = emit
+        self._set_ready = set_ready
+        self._lost = lost
+        self._clock = clock
+
+    # How it is made.
+
+    async def open_kernel(self, unwind: AsyncExitStack) -> None:
+        """Open what tells of links and changes them; find out whose MAC it is; refuse before any change."""
+        self.places = Places(self.settings, self.run_dir, self._clock)
+        await self.places.open(unwind)
+        home, found = self.places.home, self.places.slaves
+        self.journal = Journal(self.run_dir.journal(self.name))
+        adopted = AdoptionFile(self.run_dir.adopted(self.name))
+        self.adoption = Adoption(RtBatch(home.rtnetlink), home.links, adopted)
+        await clean_up(self.name, home, self.journal, self.run_dir.pin(self.name), self.adoption, (found,))
+        self.named = NamedLinks(self.settings, found)
+        self.registry = Registry(
+            self.name,
+            self.named.mac(),
+            self.settings.standby,
+            self.settings.primary,
+            backups=self.settings.backups,
+            slots=self.settings.slots,
+            mac_policy=self.mac_policy,
+        )
+        for role, link in self.named.present():
+            self.registry.check(link, role, found.links.by_index)
+
+    async def open_failover(self, unwind: AsyncExitStack) -> None:
+        """Make the TAP, then its slaves: the master comes first, as in net_failover_create()."""
+        home, found = self.places.home, self.places.slaves
+        pin = self.run_dir.pin(self.name)
+        self.isolation: Isolation = await open_isolation(self.settings.isolation, self.name, found, pin)
+        unwind.push_async_callback(self.isolation.close)
+        self.lived = self.isolation.refuge.place if self.isolation.refuge else found
+        self.master = Master(self.name, home.rtnetlink, self._lost)
+        unwind.callback(self.master.close)
+        await self.master.set_up(self.registry.mac, self.settings.mtu, self.named.standby_mtu())
+        adopting = await self._adopt(unwind)
+        self._open_datapath(unwind)
+        registrar = await self._open_slaves(unwind, adopting)
+        self.pump.start(self.selector)
+        await home.links.refresh()
+        self._follow_master(unwind, registrar)
+        await self._begin(unwind, adopting)
+
+    def _open_datapath(self, unwind: AsyncExitStack) -> None:
+        settings, home = self.settings, self.places.home
+        self.pump = Pump(
+            self.master.fileno(),
+            settings.drain_ns,
+            self.lived.socket,
+            tolerant=settings.downdelay_ns > 0,
+            silent=settings.announce_count == 0 or self.mac_policy.follows,
+        )
+        unwind.push_async_callback(self.pump.close)
+        self.announcer = Announcer(
+            self.pump,
+            home.links,
+            count=settings.announce_count,
+            interval_ns=settings.announce_interval_ns,
+            read=self._read_groups,
+        )
+        unwind.callback(self.announcer.close)
+        self.selector = Selector(
+            self.name,
+            settings.rx,
+            self.pump,
+            self.lived.links,
+            set_carrier=self._set_carrier,
+            emit=self._take_note,
+            failed=self.master.failed,
+            clock=self._clock,
+            reselect=settings.reselect,
+            switched=self._switched,
+        )
+        unwind.callback(self.selector.close)
+
+    async def _open_slaves(self, unwind: AsyncExitStack, adopting: int) -> Registrar:
+        home, found, lived = self.places.home, self.places.slaves, self.lived
+        self.surface = Surface(
+            self.name, home.rtnetlink, self.pump, self.selector, self._clock, make_socket=lived.socket
+        )
+        unwind.push_async_callback(self.surface.close)
+        await self.surface.open(self.master.ifindex)
+        registrar = Registrar(
+            found.rtnetlink,
+            self.isolation,
+            self.pump,
+            self.journal,
+            self.mac_policy,
+            failover=self.name,
+            greet=self.surface.greet,
+            netns_name=found.name,
+        )
+        registrar.adopting = adopting
+        self.members = Membership(
+            self.registry,
+            registrar,
+            self.selector,
+            found.links,
+            self.places.slave_run_dir,
+            settings=self.settings,
+            isolation=self.isolation.kind,
+            emit=self._take_note,
+            clock=self._clock,
+            slave_links=lived.links,
+        )
+        unwind.push_async_callback(self.members.close)
+        unwind.push_async_callback(self._give_back)
+        self.poll = CarrierPoll(
+            self.selector.slaves, lived.links, self.pump, self._clock, self.settings.poll_s, lived.socket
+        )
+        unwind.callback(self.poll.stop)
+        self.prober = Prober(
+            self.name,
+            self.selector,
+            lambda: self.registry.mac,
+            self.settings.probing,
+            self._clock,
+            open_socket=socket_opener(lived.socket),
+        )
+        unwind.callback(self.prober.stop)
+        return registrar
+
+    def _follow_master(self, unwind: AsyncExitStack, registrar: Registrar) -> None:
+        home = self.places.home
+        away = VisitedPlace(self.master.open_netns, self._clock)
+        self.whereabouts = Whereabouts(self.master, home, away, self._tap_changed, self._tap_place_changed)
+        self.propagation = Propagation(
+            self.registry,
+            self.whereabouts,
+            self.members,
+            self.selector.slaves,
+            registrar,
+            self.lived.rtnetlink,
+            mac_policy=self.mac_policy,
+            mac_changed=self._mac_changed,
+            emit=self._emit,
+        )
+        unwind.push_async_callback(self.propagation.close)
+        tap = self.whereabouts.link
+        self.members.mtu, self.members.up = tap.mtu, tap.up
+        self._tap_place_changed()
+        self.whereabouts.open()
+        unwind.callback(self.whereabouts.close)
+
+    async def _begin(self, unwind: AsyncExitStack, adopting: int) -> None:
+        """Register the slaves that are there, and let things happen."""
+        found = self.places.slaves
+        arrivals = Arrivals(
+            self.name,
+            self.members,
+            self.selector,
+            self.surface,
+            self.lived.links,
+            is_tap=self.whereabouts.is_tap,
+            mac_changed=self._mac_of_slave_changed,
+        )
+        for links in {id(place): place.links for place in (found, self.lived)}.values():
+            links.listen(arrivals)
+            unwind.callback(links.unlisten, arrivals)
+        if adopting:
+            self.selector.start()  # the standby carries frames as soon as it is a slave
+        for role, link in self.named.present():
+            await self.members.register(link.ifindex, role)
+            if link.ifindex == adopting:
+                await self.adoption.move(self.whereabouts.link)
+        self.selector.start()
+        for link in tuple(found.links.by_index.values()):
+            if self.members.slave_of(link) is None and not self.whereabouts.is_tap(link):
+                self.members.consider(link)
+        self.poll.start()
+        self.prober.start()
+
+    # What is adopted.
+
+    async def _adopt(self, unwind: AsyncExitStack) -> int:
+        """Let the TAP have the standby's addresses too; return the standby's ifindex, 0: nothing to adopt."""
+        if not self.settings.adopt:
+            return 0
+        unwind.push_async_callback(self.adoption.finish)
+        links = self.places.home.links
+        await links.refresh()
+        standby = links.by_name(self.settings.standby or "")
+        return standby.ifindex if await self.adoption.hold(standby, links.by_name(self.name)) else 0
+
+    async def _give_back(self) -> None:
+        """Give back what was adopted, over the standby: the switch learns first where the MAC will be."""
+        standby = next((slave for slave in self.selector.slaves if slave.role is Role.STANDBY), None)
+        if self.settings.adopt and standby is not None and not standby.why_not_ready(self._clock()):
+            self.selector.request(standby)
+            for other in [slave for slave in self.selector.slaves if slave is not standby]:
+                await self.members.remove(other, "failover destroyed")
+        await self.adoption.give_back()
+
+    # What the TAP and its place tell.
+
+    def _tap_changed(self, link: Link) -> None:
+        """Take note of how the TAP is now, wherever it is.
+
+        Elsewhere it is looked at now and then only: that it is down there closes no slave, which would open late.
+        """
+        if not self.whereabouts.at_home:
+            link = msgspec.structs.replace(link, up=True)
+        self.propagation.master_changed(link)
+        self.surface.changed()
+
+    def _tap_place_changed(self) -> None:
+        """Take note of addresses, and of what is stacked on the TAP; or that it is in another place."""
+        where = self.whereabouts
+        self.announcer.look_at(None if where.blind else where.place.links)
+        self.announcer.introduce(where.link.ifindex, self.registry.mac)
+        self.surface.follow_tap(where.link.ifindex if where.at_home else 0)
+        self.surface.changed()
+
+    def _read_groups(self, name: str) -> str:
+        """Read which groups were joined; where the TAP is elsewhere nobody stays to read."""
+        return read_proc(name) if self.whereabouts.at_home else ""
+
+    # What the selector tells.
+
+    def _switched(self, slave: Slave | None) -> None:
+        """Another slave sends."""
+        self.surface.changed()
+        if slave is None or not self.mac_policy.follows:
+            self.announcer.switched(None if slave is None else slave.port)
+        elif not self.propagation.follow(slave):
+            self.announcer.begin(slave.port)
+
+    def _mac_of_slave_changed(self, slave: Slave) -> None:
+        if slave is self.selector.active:
+            self.propagation.follow(slave)
+        self.members.spawn(self.propagation.give(slave))
+
+    def _mac_changed(self) -> None:
+        """The failover has another MAC: say so on the slave that sends."""
+        self.announcer.introduce(self.whereabouts.link.ifindex, self.registry.mac)
+        if (active := self.selector.active) is not None:
+            self.announcer.begin(active.port)
+
+    def _set_carrier(self, on: bool) -> None:
+        self.master.set_carrier(on)
+        if on:
+            self._set_ready()
+
+    def _take_note(self, event: Event) -> None:
+        """Follow the slaves that there are now, and pass the event on."""
+        if isinstance(event, SlaveRegistered | SlaveReleased):
+            self.poll.follow()
+            self.surface.changed(event.ifindex if isinstance(event, SlaveRegistered) else 0)
+            self.prober.follow()
+        self._emit(event)

@@ -265,12 +265,8 @@ class Assembly:
     # What the TAP and its place tell.
 
     def _tap_changed(self, link: Link) -> None:
-        """Take note of how the TAP is now, wherever it is.
-
-        Elsewhere it is looked at now and then only: that it is down there closes no slave, which would open late.
-        """
-        if not self.whereabouts.at_home:
-            link = msgspec.structs.replace(link, up=True)
+        """Take note of how the TAP is now, wherever it is."""
+        link = msgspec.structs.replace(link, up=not self.whereabouts.was_closed)
         self.propagation.master_changed(link)
         self.surface.changed()
 

@@ -170,9 +170,10 @@ class Propagation:
     async def _open_or_close(self, up: bool) -> None:
         """Open or close every slave; one that does not open is reported and does not stop the others.
 
-        A TAP that is deleted, or moves to another namespace, is told to be down first: that closes nobody.
+        A TAP that is deleted, or moves to another namespace, is told to be down first: that closes nobody. Nor
+        does one that is up again by now.
         """
-        if not up and not await self._master.exists():
+        if not up and ((now := await self._master.look()) is None or now.up):
             return
         self._members.up = up
         log.info("set up, slaves too" if up else "set down, slaves too", failover=self._registry.failover)

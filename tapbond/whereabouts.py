@@ -71,6 +71,7 @@ class Whereabouts:
         """The TAP, as it was when it was last seen."""
         self.blind = False
         """It is where we may not look."""
+        self._moved_down = False
         self._master = master
         self._home = home
         self._away = away
@@ -86,6 +87,11 @@ class Whereabouts:
     def at_home(self) -> bool:
         """Whether it is where it was made."""
         return self.place is self._home and not self.blind
+
+    @property
+    def was_closed(self) -> bool:
+        """Whether somebody has set it down at home. A move does that, too, and elsewhere news comes late."""
+        return self.at_home and not self.link.up and not self._moved_down
 
     @property
     def netns(self) -> str:
@@ -118,9 +124,9 @@ class Whereabouts:
 
     # What is set on it.
 
-    async def exists(self) -> bool:
-        """Return whether the kernel still has it where it was last seen; it may be gone before that is told."""
-        return any(link.key == self.link.key for link in await self.place.rtnetlink.links())
+    async def look(self) -> Link | None:
+        """Return how it is where it was last seen, by the kernel: news may be old. None: gone."""
+        return next((link for link in await self.place.rtnetlink.links() if link.key == self.link.key), None)
 
     async def set_mtu(self, mtu: int) -> None:
         """Set its MTU in bytes; raises TapbondError."""
@@ -190,7 +196,7 @@ class Whereabouts:
             await place.links.refresh()
         link = place.links.by_name(self._master.interface)
         if (place, link.netns) != (self.place, self.link.netns):
-            self.place, self.blind = place, False
+            self.place, self.blind, self._moved_down = place, False, True
             log.info("failover moved", failover=self._master.name, interface=link.name, netns=self.netns or "back")
         self.blind, self._failures = False, 0
         self._store(link)
@@ -221,6 +227,7 @@ class Whereabouts:
 
     def _store(self, link: Link) -> None:
         before, self.link = self.link, link
+        self._moved_down &= not link.up
         self._master.ifindex = link.ifindex
         if before.name != link.name:
             log.info("failover renamed", failover=self._master.name, interface=before.name, to=link.name)

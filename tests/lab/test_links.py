@@ -99,7 +99,7 @@ def test_the_failover_survives_an_overrun(lab: Lab) -> None:
 
     async def main() -> None:
         async with Failover("tb0", standby="eth0", primary="eth1") as failover:
-            links = failover._places.home.links
+            links = failover._parts.places.home.links
             first = links.by_name("eth1").ifindex
             links._unwatch()
             lab.unplug("eth1")

@@ -82,7 +82,7 @@ def test_hotplug_in_both_orders(lab: Lab, start: Start, order: tuple[str, str]) 
 
 def test_only_the_chosen_port_carries_traffic(lab: Lab, start: Start) -> None:
     """libteam, teamd_activebackup.sh: after a switch by hand nothing passes the other port, either way."""
-    process = start(lab)
+    process = start(lab, "--standby", "eth0", "--primary", "eth1", "--announce", "1")
     ping(lab)
     for slave, port, other in (("eth0", "sw0", "sw1"), ("eth1", "sw1", "sw0")):
         process.call("Switch", slave=slave)

@@ -202,7 +202,7 @@ async def test_the_last_counters_can_be_read_after_the_end(lab: Lab, tmp_path: P
                 await failover.refresh()
                 before = failover.status().links
             await failover.refresh()
-            return before, failover._surface.counters
+            return before, failover._parts.surface.counters
 
         return asyncio.run(main())
 

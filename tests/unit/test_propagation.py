@@ -134,6 +134,15 @@ def test_a_failover_that_is_deleted_closes_nobody(play: Callable[..., World]) ->
     assert play(scene).asked("set_up") == []
 
 
+def test_a_failover_that_is_up_again_by_now_closes_nobody(play: Callable[..., World]) -> None:
+    async def scene(world: World) -> None:
+        world.network.change("tb0", up=False)
+        await asyncio.sleep(0)
+        world.network.change("tb0", up=True)
+
+    assert play(scene).all("up") == [True] * 4
+
+
 def test_same_puts_the_mac_back(play: Callable[..., World]) -> None:
     async def scene(world: World) -> None:
         world.network.change("tb0", mac=OTHER)

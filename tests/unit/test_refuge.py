@@ -244,7 +244,7 @@ def test_the_next_start_puts_back_what_was_never_moved(stage: Stage, tmp_path: P
         journal = Journal(stage.journal_path)
         nothing = Adoption(FakeBatch(), stage.home.links, AdoptionFile(tmp_path / "adopted"))
         done = await clean_up("tb0", FakePlace(stage.home), journal, tmp_path / "pin", nothing)
-        assert done == ["slave eth1 put back"]
+        assert done == ["slave eth0 put back", "slave eth1 put back"]
 
     run(again(), stage.clock)
     assert stage.home.device("eth1").mtu == 1400

@@ -92,8 +92,8 @@ class World:
 
     # What Propagation needs of the Master.
 
-    async def exists(self) -> bool:
-        return any(link.name == "tb0" for link in self.network.devices.values())
+    async def look(self) -> Link | None:
+        return next((link for link in self.network.devices.values() if link.name == "tb0"), None)
 
     async def set_mtu(self, mtu: int) -> None:
         self.network.change("tb0", mtu=mtu)

@@ -21,19 +21,17 @@ from tapbond.model import (
     Detector,
     Event,
     MacPolicyName,
-    ProbeStatus,
     ReceiveMode,
     Reselect,
     Role,
     SlaveRefused,
     SlaveRegistered,
     SlaveReleased,
-    SlaveStatus,
     Slots,
-    Status,
     Switchover,
 )
 from tapbond.settings import Backup, Probing, Settings
+from tapbond.state import ProbeStatus, SlaveStatus, Status
 
 if TYPE_CHECKING:
     from tapbond.failover import Failover, create, destroy

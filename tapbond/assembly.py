@@ -28,12 +28,13 @@ from tapbond.probe.port import socket_opener
 from tapbond.probe.prober import Prober
 from tapbond.propagation import Propagation
 from tapbond.recovery import clean_up
+from tapbond.registrar import Registrar
 from tapbond.registry import Registry
 from tapbond.rtbatch import RtBatch
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
-from tapbond.slave import Registrar, Slave
+from tapbond.slave import Slave
 from tapbond.surface import Surface
 from tapbond.visit import VisitedPlace
 from tapbond.whereabouts import Whereabouts

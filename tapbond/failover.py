@@ -13,8 +13,9 @@ import structlog
 
 from tapbond.assembly import Assembly
 from tapbond.events import EventStream
-from tapbond.model import Event, Role, Status, Switchover
+from tapbond.model import Event, Role, Switchover
 from tapbond.settings import Settings
+from tapbond.state import Status
 
 log = structlog.get_logger()
 

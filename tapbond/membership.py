@@ -11,11 +11,12 @@ from tapbond.errors import NoSuchInterfaceError, NoSuchSlaveError, RefusedError,
 from tapbond.links import Links
 from tapbond.model import Detector, Event, Link, Role, SlaveRefused, SlaveRegistered, SlaveReleased
 from tapbond.policy import RANK
+from tapbond.registrar import Registrar
 from tapbond.registry import Registry
 from tapbond.rundir import Lock, RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
-from tapbond.slave import UNPLUGGED, Registrar, Slave
+from tapbond.slave import UNPLUGGED, Slave
 
 log = structlog.get_logger()
 
@@ -116,7 +117,7 @@ class Membership:
         if slave is None:
             return
         slave.vanish()
-        self._registry.free(link.ifindex)
+        self._registry.free(link)
         self._selector.remove(slave, Detector.NETLINK, when_ns, UNPLUGGED)
         self.spawn(self._release(slave, UNPLUGGED))
 
@@ -143,7 +144,7 @@ class Membership:
         async with self.one_at_a_time:
             if slave not in self._selector.slaves:
                 return
-            self._registry.free(slave.link.ifindex)
+            self._registry.free(slave.link)
             self._selector.remove(slave, Detector.CONTROL, self._clock(), reason)
             # A task of its own: who asked for it may go away, the link is given back all the same.
             releasing = self.spawn(self._drain_and_release(slave, reason))

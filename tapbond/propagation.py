@@ -15,9 +15,10 @@ from tapbond.macpolicy import MacPolicy
 from tapbond.membership import Membership
 from tapbond.model import ChangeRefused, Event, Link
 from tapbond.policy import RANK
+from tapbond.registrar import Registrar
 from tapbond.registry import Registry
 from tapbond.rtnetlink import Rtnetlink
-from tapbond.slave import Registrar, Slave
+from tapbond.slave import Slave
 from tapbond.whereabouts import Whereabouts
 
 log = structlog.get_logger()

@@ -50,20 +50,20 @@ class Registry:
         """``prio`` of each by name."""
         self._slots = slots
         self._mac_policy = mac_policy
-        self.taken: dict[int, tuple[Role, Link]] = {}
-        """Who is a slave, by ifindex."""
+        self.taken: dict[tuple[int, int], tuple[Role, Link]] = {}
+        """Who is a slave, by namespace and ifindex."""
 
     def take(self, role: Role, link: Link) -> None:
         """Note that a link is a slave now."""
-        self.taken[link.ifindex] = role, link
+        self.taken[link.key] = role, link
 
-    def free(self, ifindex: int) -> None:
+    def free(self, link: Link) -> None:
         """Note that a link is no slave any more; again is harmless."""
-        self.taken.pop(ifindex, None)
+        self.taken.pop(link.key, None)
 
-    def holds(self, ifindex: int) -> Role | None:
+    def holds(self, link: Link) -> Role | None:
         """Return the role of a registered link, else None."""
-        return self.taken[ifindex][0] if ifindex in self.taken else None
+        return self.taken[link.key][0] if link.key in self.taken else None
 
     def occupant(self, role: Role) -> Link | None:
         """Return who is in a slot; a backup has none, there is room for all."""
@@ -116,7 +116,7 @@ class Registry:
                 f"attempting to register as {role} when {occupant.name} is already present"
                 + (way_out if self._slots is Slots.ANY else ""),
             )
-        if (other := self.holds(link.ifindex)) is not None and self.taken[link.ifindex][1].netns == link.netns:
+        if (other := self.holds(link)) is not None:
             raise RefusedError(link.name, f"already the {other} of {self.failover}")
         if link.master:
             master = links.get(link.master)

@@ -7,7 +7,7 @@ import msgspec
 
 from tapbond.cli.options import connect, run_dir_option, running
 from tapbond.errors import ControlError
-from tapbond.model import SlaveStatus, Status
+from tapbond.state import SlaveStatus, Status
 
 
 @click.command("status")

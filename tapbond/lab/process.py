@@ -11,9 +11,9 @@ from typing import Self
 from tapbond.errors import TapbondError
 from tapbond.lab import leash
 from tapbond.lab.namespace import Namespace
-from tapbond.model import Status
 from tapbond.rundir import RunDir
 from tapbond.service.client import Client
+from tapbond.state import Status
 
 READY_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0

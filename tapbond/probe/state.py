@@ -14,9 +14,9 @@ The rules are those of bond_ab_arp_inspect() in drivers/net/bonding/bond_main.c 
 
 from collections.abc import Callable, Collection, Sequence
 
-from tapbond.model import ProbeStatus
 from tapbond.probe.watcher import Target
 from tapbond.settings import Probing
+from tapbond.state import ProbeStatus
 
 
 class TargetState:

@@ -7,9 +7,10 @@ from typing import Any, Self
 import msgspec
 
 from tapbond.errors import ControlError
-from tapbond.model import Event, Status
+from tapbond.model import Event
 from tapbond.rundir import RunDir
 from tapbond.service.protocol import END, INTERFACE, Reply, Request, encode
+from tapbond.state import Status
 
 ANSWER_DEADLINE_S = 10.0
 

@@ -20,10 +20,11 @@ from tapbond import Detector, Switchover
 from tapbond.cli.status import describe
 from tapbond.lab import FAR_V4, FAR_V6, HOST_V4, Lab, UdpFlow, wait_until, windows
 from tapbond.lab.process import FailoverProcess
-from tapbond.model import Link, SlaveStatus
+from tapbond.model import Link
 from tapbond.probe import WATCHERS
 from tapbond.probe.port import SocketPort
 from tapbond.probe.watcher import Watcher
+from tapbond.state import SlaveStatus
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "bridge", "ping")]
 

@@ -10,7 +10,8 @@ from tapbond.lab.demo import table, view
 from tapbond.lab.demo.performance import Scene
 from tapbond.lab.demo.plan import STEPS
 from tapbond.lab.demo.stage import Counts
-from tapbond.model import Counters, ReceiveMode, Role, SlaveStatus, Status
+from tapbond.model import Counters, ReceiveMode, Role
+from tapbond.state import SlaveStatus, Status
 
 COUNTERS = Counters()
 

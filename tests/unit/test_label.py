@@ -10,8 +10,9 @@ from tapbond.isolation import NoIsolation
 from tapbond.journal import Journal
 from tapbond.label import ALTNAME_MAX, Label
 from tapbond.model import Link, Role
+from tapbond.registrar import Registrar
 from tapbond.rundir import Lock
-from tapbond.slave import Registrar, Slave
+from tapbond.slave import Slave
 from tapbond.testing import FakeNetwork, FakePump, VirtualClock, run
 
 MAC = "52:54:00:00:00:01"

@@ -11,11 +11,11 @@ from tapbond.isolation import BridgeIsolation
 from tapbond.journal import Journal
 from tapbond.membership import Membership
 from tapbond.model import Detector, Event, Link, ReceiveMode, Role, SlaveRefused, SlaveRegistered, SlaveReleased
+from tapbond.registrar import Registrar
 from tapbond.registry import Registry
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
-from tapbond.slave import Registrar
 from tapbond.testing import FakeNetwork, FakePump, VirtualClock, run
 
 MAC = "52:54:00:00:00:01"

@@ -16,11 +16,11 @@ from tapbond.journal import Journal
 from tapbond.membership import Membership
 from tapbond.model import Detector, Event, Link, ReceiveMode, Role
 from tapbond.recovery import clean_up
+from tapbond.registrar import Registrar
 from tapbond.registry import Registry
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
-from tapbond.slave import Registrar
 from tapbond.testing import FakeNetwork, FakePlace, FakePump, FakeRefuge, VirtualClock, run
 from tapbond.testing.batch import FakeBatch
 

@@ -62,7 +62,7 @@ def test_without_names_the_first_link_is_the_standby_and_the_next_the_primary() 
     assert slots.wanted_role(link("b", 3)) is Role.PRIMARY
     slots.take(Role.PRIMARY, link("b", 3))
     assert slots.wanted_role(link("c", 4)) is Role.PRIMARY
-    slots.free(2)
+    slots.free(link("", 2))
     assert slots.wanted_role(link("c", 4)) is Role.STANDBY
 
 
@@ -70,10 +70,10 @@ def test_a_link_that_is_plugged_in_again_under_another_name_gets_its_slot_back()
     slots = registry(**NAMED)
     slots.take(Role.STANDBY, link("eth0", 2))
     slots.take(Role.PRIMARY, link("eth1", 3))
-    slots.free(3)
+    slots.free(link("", 3))
     assert slots.wanted_role(link("eth5", 9)) is Role.PRIMARY
     slots.take(Role.PRIMARY, link("eth1", 3))
-    slots.free(2)
+    slots.free(link("", 2))
     assert slots.wanted_role(link("eth5", 9)) is Role.STANDBY
 
 
@@ -96,8 +96,8 @@ def test_the_kinds_that_are_not(kind: str) -> None:
 def test_holds() -> None:
     slots = registry()
     slots.take(Role.PRIMARY, link("eth1", 3))
-    assert slots.holds(3) is Role.PRIMARY
-    assert slots.holds(2) is None
+    assert slots.holds(link("", 3)) is Role.PRIMARY
+    assert slots.holds(link("", 2)) is None
 
 
 # Who is refused, and what is said.
@@ -178,7 +178,7 @@ names = st.sampled_from([None, "eth0", "eth1"])
 
 def plug(slots: Registry, candidate: Link) -> None:
     """Register a link as membership does."""
-    if slots.holds(candidate.ifindex) is None and (role := slots.wanted_role(candidate)) is not None:
+    if slots.holds(candidate) is None and (role := slots.wanted_role(candidate)) is not None:
         try:
             slots.check(candidate, role, {})
         except RefusedError:

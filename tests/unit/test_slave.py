@@ -11,13 +11,13 @@ from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import BridgeIsolation, NoIsolation
 from tapbond.journal import Journal
 from tapbond.model import Counters, Detector, Link, Role
+from tapbond.registrar import Registrar
 from tapbond.rundir import Lock
 from tapbond.slave import (
     HOLD_FIRST_NS,
     HOLD_MAX_NS,
     HOLD_MEMORY_NS,
     STALE_NS,
-    Registrar,
     Slave,
 )
 from tapbond.testing import FakeNetwork, FakePump, VirtualClock, run

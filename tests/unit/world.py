@@ -1,7 +1,7 @@
 """A whole failover without its TAP, over fake links and a fake pump, on a virtual clock."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tapbond.isolation import NoIsolation
 from tapbond.journal import Journal
@@ -9,12 +9,15 @@ from tapbond.macpolicy import POLICIES
 from tapbond.membership import Membership
 from tapbond.model import ChangeRefused, Detector, Event, Link
 from tapbond.propagation import Propagation
+from tapbond.registrar import Registrar
 from tapbond.registry import Registry
 from tapbond.rundir import RunDir
 from tapbond.selector import Selector
 from tapbond.settings import Settings
-from tapbond.slave import Registrar, Slave
 from tapbond.testing import FakeNetwork, FakePump, VirtualClock
+
+if TYPE_CHECKING:
+    from tapbond.slave import Slave
 
 MAC = "52:54:00:00:00:01"
 OTHER = "52:54:00:00:00:02"

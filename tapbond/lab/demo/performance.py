@@ -15,7 +15,8 @@ from tapbond.lab.demo.stage import Counts, Stage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tapbond.model import Status, Switchover
+    from tapbond.model import Switchover
+    from tapbond.state import Status
 
 NS_PER_S = 1_000_000_000
 TICK_NS = 125_000_000

@@ -19,7 +19,8 @@ from tapbond.lab.traffic import TcpStream, UdpFlow
 from tapbond.rundir import SOCKET_PATH_MAX
 
 if TYPE_CHECKING:
-    from tapbond.model import Status, Switchover
+    from tapbond.model import Switchover
+    from tapbond.state import Status
 
 PORT_TO_FAR, PORT_TO_HOST, PORT_TCP = 5301, 5302, 5303
 MBIT = 1_000_000

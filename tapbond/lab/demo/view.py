@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from tapbond.lab.demo.performance import Scene
-    from tapbond.model import Status, Switchover
+    from tapbond.model import Switchover
+    from tapbond.state import Status
 
 NS_PER_S = 1e9
 NS_PER_MS = 1e6

@@ -1,5 +1,8 @@
 """What can go wrong, one type a cause; the text names the interface and the way out."""
 
+import errno
+import os
+
 
 class TapbondError(Exception):
     """Base of everything tapbond raises on purpose; ``str()`` of it is one line for a person."""
@@ -58,3 +61,8 @@ class ControlError(TapbondError):
 
 class NoSuchSlaveError(TapbondError):
     """The failover has no such slave, or it is not fit for what was asked."""
+
+
+def errno_name(error: int) -> str:
+    """Return ``ENETDOWN (Network is down)`` for 100."""
+    return f"{errno.errorcode.get(error, str(error))} ({os.strerror(error)})"

@@ -1,7 +1,5 @@
 """Frozen values that the parts hand to each other; what is shown to the outside is made of them."""
 
-import errno
-import os
 from enum import StrEnum
 
 import msgspec
@@ -295,8 +293,3 @@ class ChangeRefused(msgspec.Struct, frozen=True, kw_only=True, tag="change_refus
 
 
 Event = Switchover | SlaveRegistered | SlaveReleased | SlaveRefused | CarrierChanged | ChangeRefused
-
-
-def errno_name(error: int) -> str:
-    """Return ``ENETDOWN (Network is down)`` for 100."""
-    return f"{errno.errorcode.get(error, str(error))} ({os.strerror(error)})"

@@ -6,7 +6,7 @@ change that a slave does not take is taken back on the slaves that did, and on t
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
@@ -147,8 +147,10 @@ class Propagation:
 
     def _out_of_limits(self, mtu: int) -> str:
         for link in self._links():
-            if (link.max_mtu and mtu > link.max_mtu) or mtu < link.min_mtu:
-                return f"{link.name} takes {link.min_mtu} to {link.max_mtu} bytes"
+            if link.max_mtu and mtu > link.max_mtu:
+                return f"{link.name} takes {link.max_mtu} bytes at most"
+            if mtu < link.min_mtu:
+                return f"{link.name} takes {link.min_mtu} bytes at least"
         return ""
 
     async def _mac(self, mac: str) -> None:
@@ -190,7 +192,8 @@ class Propagation:
         """Change all slaves, or none; ``undo`` gets a link as it was.
 
         Returns:
-            Why not; empty when all are changed. A slave that has gone meanwhile is no reason.
+            Why not; empty when all are changed. A slave that has gone meanwhile is no reason, and one that
+            does not go back is no reason to leave the others as they are.
         """
         changed: list[Link] = []
         for link in self._links():
@@ -199,8 +202,7 @@ class Propagation:
             except NoSuchInterfaceError:
                 continue
             except TapbondError as error:
-                for before in reversed(changed):
-                    await undo(before)
+                await take_back(undo, reversed(changed))
                 return str(error)
             changed.append(link)
         return ""
@@ -212,3 +214,14 @@ class Propagation:
     def _refuse(self, what: str, reason: str) -> None:
         log.warning("change refused", failover=self._registry.failover, change=what, reason=reason)
         self._emit(ChangeRefused(failover=self._registry.failover, change=what, reason=reason))
+
+
+async def take_back(undo: Change, links: Iterable[Link]) -> None:
+    """Undo a change on each of these links, whatever becomes of the others."""
+    for link in links:
+        try:
+            await undo(link)
+        except NoSuchInterfaceError:
+            continue
+        except TapbondError as error:
+            log.warning("slave keeps a change that was taken back", slave=link.name, error=str(error))

@@ -10,7 +10,7 @@ import structlog
 from msgspec.structs import replace
 
 from tapbond.datapath import DataPath
-from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
+from tapbond.errors import LinkRequestError, NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import Isolation
 from tapbond.journal import Journal, Original, undo
 from tapbond.label import Label
@@ -134,7 +134,17 @@ class Registrar:
         await self._mac_policy.take(rtnetlink, link, mac)
         slave.port = self._datapath.attach(link)
         if up and not link.up:
+            await self._open(rtnetlink, link)
+
+    async def _open(self, rtnetlink: Rtnetlink, link: Link) -> None:
+        """Set a slave up; one that does not open now is a slave all the same, and may open later.
+
+        net_failover_slave_register() tolerates EBUSY only and refuses the slave for anything else, for good.
+        """
+        try:
             await rtnetlink.set_up(link, True)
+        except LinkRequestError as error:
+            log.warning("slave does not open", slave=link.name, reason=error.reason)
 
     async def _silence(self, rtnetlink: Rtnetlink, link: Link, addresses: Collection[Interface]) -> None:
         """Keep the link's IPv6 from speaking: its address would be the same as the failover's."""

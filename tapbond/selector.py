@@ -6,9 +6,9 @@ from collections.abc import Callable
 import structlog
 
 from tapbond.datapath import DataPath, PumpEvent, PumpEventKind
-from tapbond.errors import NoSuchSlaveError
+from tapbond.errors import NoSuchSlaveError, errno_name
 from tapbond.links import Links
-from tapbond.model import CarrierChanged, Decision, Detector, Event, Link, ReceiveMode, Reselect, errno_name
+from tapbond.model import CarrierChanged, Decision, Detector, Event, Link, ReceiveMode, Reselect
 from tapbond.policy import decide
 from tapbond.slave import LINK_LOST, PROBES_LOST, UNPLUGGED, Slave
 from tapbond.switchover import SwitchoverLog
@@ -63,7 +63,6 @@ class Selector:
         self._emit = emit
         self._failed = failed
         self._clock = clock
-        self._switched = switched
         self._started = False
         self._requested: Slave | None = None
         self._seen_serial = 0

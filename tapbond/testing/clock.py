@@ -72,6 +72,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T], clock: VirtualClock) -> T:
-    """Run a coroutine on a VirtualLoop, and return its result."""
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner:
-        return runner.run(main)
+    """Run a coroutine on a VirtualLoop, and return its result.
+
+    Raises:
+        BaseException: what ``main`` raised; else the first that a timer or another callback did, which a loop
+            only logs: a test must not pass over it.
+    """
+    found: list[BaseException] = []
+
+    def take_note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        found.append(context.get("exception") or RuntimeError(context["message"]))
+
+    def make() -> VirtualLoop:
+        loop = VirtualLoop(clock)
+        loop.set_exception_handler(take_note)
+        return loop
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        result = runner.run(main)
+    if found:
+        raise found[0]
+    return result

@@ -89,7 +89,28 @@ def test_an_mtu_out_of_a_slaves_limits_is_not_even_tried(play: Callable[..., Wor
     world = play(scene)
     assert world.asked("set_mtu") == []
     assert world.all("mtu") == [1500] * 4
-    assert world.refusals()[0].reason == "eth1 takes 68 to 9212 bytes"
+    assert world.refusals()[0].reason == "eth1 takes 9212 bytes at most"
+
+
+@pytest.mark.parametrize("failure", [NoSuchInterfaceError("eth1"), refused("eth1")])
+def test_one_that_does_not_go_back_does_not_keep_the_others(
+    play: Callable[..., World], failure: Exception
+) -> None:
+    async def scene(world: World) -> None:
+        answers: list[Any] = [None, None, refused("eth2"), None, failure]
+        original = world.network.rtnetlink.set_mtu
+
+        async def set_mtu(link: Link, mtu: int) -> None:
+            if (answer := answers.pop(0) if answers else None) is not None:
+                raise answer
+            await original(link, mtu)
+
+        world.network.rtnetlink.set_mtu = set_mtu  # type: ignore[method-assign]
+        world.network.change("tb0", mtu=4000)
+
+    world = play(scene)
+    assert world.all("mtu") == [1500, 4000, 1500, 1500]
+    assert world.refusals()[0].reason == "eth2: cannot: Invalid argument"
 
 
 def test_a_slave_that_goes_meanwhile_is_no_reason_to_refuse(play: Callable[..., World]) -> None:

@@ -1,5 +1,6 @@
 """A slave: when it may send, and how a link becomes one and is given back."""
 
+import errno
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from tapbond.delays import LinkDelays
-from tapbond.errors import NoSuchInterfaceError, RefusedError, TapbondError
+from tapbond.errors import LinkRequestError, NoSuchInterfaceError, RefusedError, TapbondError
 from tapbond.isolation import BridgeIsolation, NoIsolation
 from tapbond.journal import Journal
 from tapbond.model import Counters, Detector, Link, Role
@@ -211,7 +212,7 @@ def test_isolation_none_leaves_the_addresses_alone(tmp_path: Path) -> None:
     assert stage.methods() == ["set_mtu"]
 
 
-@pytest.mark.parametrize("step", ["set_mtu", "set_addr_gen_mode", "remove_address", "set_master", "set_up"])
+@pytest.mark.parametrize("step", ["set_mtu", "set_addr_gen_mode", "remove_address", "set_master"])
 def test_whichever_step_fails_everything_is_undone_and_said(tmp_path: Path, step: str) -> None:
     stage = Stage(tmp_path, up=False)
     failure = TapbondError("eth1: the kernel said no")
@@ -227,6 +228,20 @@ def test_whichever_step_fails_everything_is_undone_and_said(tmp_path: Path, step
     assert stage.pump.ports == {}
     assert not stage.path.exists()
     Lock(tmp_path / "lock", "must be free").release()
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EIO])
+def test_a_link_that_does_not_open_is_a_slave_all_the_same(tmp_path: Path, code: int) -> None:
+    stage = Stage(tmp_path, up=False)
+
+    async def main() -> None:
+        await stage.isolation.open()
+        stage.rtnetlink.failures["set_up"] = [LinkRequestError("eth1: cannot set up", code, "no")]
+        await stage.registrar.register(stage.slave, MAC, 1500, True, {stage.address})
+
+    run(main(), VirtualClock())
+    assert stage.slave.port in stage.pump.ports
+    assert not stage.now().up
 
 
 @pytest.mark.parametrize("step", ["set_mtu", "set_addr_gen_mode", "set_master", "set_up"])

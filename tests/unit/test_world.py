@@ -1,4 +1,4 @@
-"""Random sequences of everything that can happen to a failover of four slaves, against a small model."""
+"""Random sequences of everything that can happen to a failover of five slaves, against a small model."""
 
 import asyncio
 import tempfile
@@ -16,9 +16,9 @@ from tapbond.slave import Slave
 from tapbond.testing import VirtualClock, run
 
 MS = 1_000_000
-NAMES = ("eth0", "eth1", "eth2", "eth3")
-RANK = {"eth1": 0, "eth2": 1, "eth3": 1, "eth0": 2}
-"""By how each is named: the primary, two backups with prio 10, the standby."""
+NAMES = ("eth0", "eth1", "eth2", "eth3", "eth4")
+RANK = {"eth1": 0, "eth2": 1, "eth3": 2, "eth4": 2, "eth0": 3}
+"""By how each is named: the primary, a backup with prio 20, two with prio 10, the standby."""
 REST_S = 700.0
 """Longer than every delay."""
 
@@ -31,6 +31,7 @@ class Device:
     up: bool = False
     carrier: bool = True
     answered: bool = True
+    speed: int = 1000
 
 
 names = st.sampled_from(NAMES)
@@ -44,15 +45,17 @@ events = st.one_of(
     st.tuples(st.just("switch"), st.none() | names),
     st.tuples(st.just("probe"), names, st.booleans()),
     st.tuples(st.just("fault"), names),
+    st.tuples(st.just("speed"), names, st.sampled_from((1000, 10_000))),
     st.tuples(st.just("pass"), st.sampled_from((1, 20, 49, 51, 500, 10_000))),
     st.tuples(st.just("rest")),
 )
 configurations = st.builds(
-    lambda reselect, updelay, downdelay, hold_down: Settings(
+    lambda reselect, updelay, downdelay, hold_down, sticky: Settings(
         name="tb0",
         standby="eth0",
         primary="eth1",
-        backups=(Backup(link="eth2", prio=10), Backup(link="eth3", prio=10)),
+        backups=(Backup(link="eth2", prio=20), Backup(link="eth3", prio=10), Backup(link="eth4", prio=10)),
+        sticky=frozenset(sticky),
         reselect=reselect,
         updelay_ns=updelay * MS,
         downdelay_ns=downdelay * MS,
@@ -62,6 +65,7 @@ configurations = st.builds(
     st.sampled_from((0, 50, 2000)),
     st.sampled_from((0, 100)),
     st.sampled_from((0, 1000)),
+    st.sampled_from(((), ("eth0",), ("eth2", "eth3"))),
 )
 
 
@@ -143,6 +147,12 @@ class Play:
             device.answered = slave.answered = answered
             self.world.selector.decide(Detector.PROBE, self.world.clock())
 
+    async def do_speed(self, name: str, speed: int) -> None:
+        """What a look at the link finds."""
+        if (device := self.devices.get(name)) and (slave := self.slave(name)):
+            device.speed = slave.speed = speed
+            self.world.selector.decide(Detector.NETLINK, self.world.clock())
+
     async def do_fault(self, name: str) -> None:
         if slave := self.slave(name):
             self.world.pump.fault(slave.port, 100)
@@ -192,6 +202,17 @@ class Play:
 
     # What must hold when everything has come to rest.
 
+    def stays(self, active: str, fit: set[str], heard: set[str]) -> bool:
+        """Return whether nothing takes over from a slave in use that is fit."""
+        better = [name for name in fit if RANK[name] < RANK[active]]
+        if not heard or active in self.configuration.sticky or not better:
+            return True
+        best = min(better, key=RANK.__getitem__)
+        faster = self.devices[best].speed > self.devices[active].speed
+        return {Reselect.ALWAYS: False, Reselect.BETTER: not faster, Reselect.FAILURE: True}[
+            self.configuration.reselect
+        ]
+
     def check_rest(self, before: str | None) -> None:
         selector = self.world.selector
         fit = {
@@ -204,20 +225,15 @@ class Play:
         assert {name for name in self.devices if self.slave(name) is None} == set()
         self.check()
         active = self.key(selector.active)
-        best = min((RANK[name] for name in fit), default=None)
         if not fit:
             assert active is None
-        elif selector.requested is not None or (
-            before in fit and (self.configuration.reselect is not Reselect.ALWAYS or not heard)
-        ):
-            # Speeds are alike here: ``better`` never finds a better one. Where no path answers nothing takes over.
+        elif selector.requested is not None or (before in fit and self.stays(before, fit, heard)):
             assert active == before
-        elif self.configuration.reselect is not Reselect.ALWAYS:
-            assert active in fit  # the best of those that had settled when ``before`` was given up
-        else:
+        elif self.configuration.reselect is Reselect.ALWAYS:
             assert active in fit
-            assert RANK[active] == best
-            assert before not in fit or RANK[before] != best or active == before
+            assert RANK[active] == min(RANK[name] for name in fit)
+        else:
+            assert active in fit  # the best of those that had settled when ``before`` was given up
         assert {slave.link.mtu for slave in selector.slaves} <= {self.mtu}
         switchovers = selector.switchovers.count
         selector.decide(Detector.CONTROL, self.world.clock())

@@ -46,6 +46,12 @@ class Arrivals:
         self._is_tap = is_tap
         self._mac_changed = mac_changed
 
+    def look_around(self, links: Links) -> None:
+        """Consider every link that is there already."""
+        for link in tuple(links.by_index.values()):
+            if self._members.slave_of(link) is None and not self._is_tap(link):
+                self._members.consider(link)
+
     def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
         """Take note of a link that appeared or changed."""
         slave = self._members.slave_of(link)

@@ -3,24 +3,26 @@
 Each step pushes what undoes it; taking the stack down gives everything back in reverse.
 """
 
+import contextlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import msgspec
-import structlog
 
 from tapbond.adopted import AdoptionFile
 from tapbond.adoption import Adoption
 from tapbond.announcer import Announcer
 from tapbond.arrivals import Arrivals
 from tapbond.datapath.pump import Pump
+from tapbond.errors import NoSuchInterfaceError
+from tapbond.following import Following
 from tapbond.groups import read_proc
 from tapbond.isolation import Isolation, open_isolation
 from tapbond.journal import Journal
 from tapbond.macpolicy import POLICIES
 from tapbond.master import Master
 from tapbond.membership import Membership
-from tapbond.model import Event, Link, Role, SlaveRegistered, SlaveReleased
+from tapbond.model import Event, Link, ReceiveMode, SlaveRegistered, SlaveReleased, Slots
 from tapbond.named import NamedLinks
 from tapbond.places import Places
 from tapbond.poll import CarrierPoll
@@ -36,10 +38,9 @@ from tapbond.selector import Selector
 from tapbond.settings import Settings
 from tapbond.slave import Slave
 from tapbond.surface import Surface
+from tapbond.takeover import Takeover
 from tapbond.visit import VisitedPlace
 from tapbond.whereabouts import Whereabouts
-
-log = structlog.get_logger()
 
 
 class Assembly:
@@ -89,7 +90,7 @@ class Assembly:
             self.settings.standby,
             self.settings.primary,
             backups=self.settings.backups,
-            slots=self.settings.slots,
+            slots=Slots.KERNEL if self.settings.rx is ReceiveMode.KERNEL else self.settings.slots,
             mac_policy=self.mac_policy,
         )
         for role, link in self.named.present():
@@ -105,7 +106,8 @@ class Assembly:
         self.master = Master(self.name, home.rtnetlink, self._lost)
         unwind.callback(self.master.close)
         await self.master.set_up(self.registry.mac, self.settings.mtu, self.named.standby_mtu())
-        adopting = await self._adopt(unwind)
+        self.takeover = Takeover(self.settings, self.adoption, home.links, self._clock)
+        adopting = await self.takeover.hold(unwind)
         self._open_datapath(unwind)
         registrar = await self._open_slaves(unwind, adopting)
         self.pump.start(self.selector)
@@ -176,10 +178,9 @@ class Assembly:
             slave_links=lived.links,
         )
         unwind.push_async_callback(self.members.close)
-        unwind.push_async_callback(self._give_back)
-        self.poll = CarrierPoll(
-            self.selector.slaves, lived.links, self.pump, self._clock, self.settings.poll_s, lived.socket
-        )
+        unwind.push_async_callback(self.takeover.give_back, self.selector, self.members)
+        slaves, poll_s = self.selector.slaves, self.settings.poll_s
+        self.poll = CarrierPoll(slaves, lived.links, self.pump, self._clock, poll_s, lived.socket)
         unwind.callback(self.poll.stop)
         self.prober = Prober(
             self.name,
@@ -208,6 +209,8 @@ class Assembly:
             emit=self._emit,
         )
         unwind.push_async_callback(self.propagation.close)
+        self.following = Following(self.registry, self.whereabouts, self.announcer)
+        unwind.push_async_callback(self.following.close)
         tap = self.whereabouts.link
         self.members.mtu, self.members.up = tap.mtu, tap.up
         self._tap_place_changed()
@@ -216,7 +219,7 @@ class Assembly:
 
     async def _begin(self, unwind: AsyncExitStack, adopting: int) -> None:
         """Register the slaves that are there, and let things happen."""
-        found = self.places.slaves
+        found, named = self.places.slaves, self.named.present()
         arrivals = Arrivals(
             self.name,
             self.members,
@@ -226,42 +229,21 @@ class Assembly:
             is_tap=self.whereabouts.is_tap,
             mac_changed=self._mac_of_slave_changed,
         )
+        self.members.expect(link.ifindex for _, link in named)
         for links in {id(place): place.links for place in (found, self.lived)}.values():
             links.listen(arrivals)
             unwind.callback(links.unlisten, arrivals)
         if adopting:
             self.selector.start()  # the standby carries frames as soon as it is a slave
-        for role, link in self.named.present():
-            await self.members.register(link.ifindex, role)
+        for role, link in named:
+            with contextlib.suppress(NoSuchInterfaceError):  # it has gone again, and may come later
+                await self.members.register(link.ifindex, role)
             if link.ifindex == adopting:
                 await self.adoption.move(self.whereabouts.link)
         self.selector.start()
-        for link in tuple(found.links.by_index.values()):
-            if self.members.slave_of(link) is None and not self.whereabouts.is_tap(link):
-                self.members.consider(link)
+        arrivals.look_around(found.links)
         self.poll.start()
         self.prober.start()
-
-    # What is adopted.
-
-    async def _adopt(self, unwind: AsyncExitStack) -> int:
-        """Let the TAP have the standby's addresses too; return the standby's ifindex, 0: nothing to adopt."""
-        if not self.settings.adopt:
-            return 0
-        unwind.push_async_callback(self.adoption.finish)
-        links = self.places.home.links
-        await links.refresh()
-        standby = links.by_name(self.settings.standby or "")
-        return standby.ifindex if await self.adoption.hold(standby, links.by_name(self.name)) else 0
-
-    async def _give_back(self) -> None:
-        """Give back what was adopted, over the standby: the switch learns first where the MAC will be."""
-        standby = next((slave for slave in self.selector.slaves if slave.role is Role.STANDBY), None)
-        if self.settings.adopt and standby is not None and not standby.why_not_ready(self._clock()):
-            self.selector.request(standby)
-            for other in [slave for slave in self.selector.slaves if slave is not standby]:
-                await self.members.remove(other, "failover destroyed")
-        await self.adoption.give_back()
 
     # What the TAP and its place tell.
 
@@ -288,14 +270,14 @@ class Assembly:
     def _switched(self, slave: Slave | None) -> None:
         """Another slave sends."""
         self.surface.changed()
-        if slave is None or not self.mac_policy.follows:
+        if self.mac_policy.follows:
+            self.following.follow(slave)
+        else:
             self.announcer.switched(None if slave is None else slave.port)
-        elif not self.propagation.follow(slave):
-            self.announcer.begin(slave.port)
 
     def _mac_of_slave_changed(self, slave: Slave) -> None:
-        if slave is self.selector.active:
-            self.propagation.follow(slave)
+        if self.mac_policy.follows and slave is self.selector.active:
+            self.following.follow(slave)
         self.members.spawn(self.propagation.give(slave))
 
     def _mac_changed(self) -> None:

@@ -1,7 +1,7 @@
 """Who belongs to a failover: links come, are registered or refused, go, and come back."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -121,6 +121,10 @@ class Membership:
         self._selector.remove(slave, Detector.NETLINK, when_ns, UNPLUGGED)
         self.spawn(self._release(slave, UNPLUGGED))
 
+    def expect(self, ifindexes: Iterable[int]) -> None:
+        """Do not consider these links: each of them will be given to register()."""
+        self._under_way.update(ifindexes)
+
     async def register(self, ifindex: int, role: Role, prio: int | None = None) -> None:
         """Register a link that is there; ``prio`` None: the one it was named with, else 0.
 
@@ -131,7 +135,9 @@ class Membership:
         self._under_way.add(ifindex)
         try:
             async with self.one_at_a_time:
-                link = self._links.by_index[ifindex]
+                link = self._links.by_index.get(ifindex)
+                if link is None:
+                    raise NoSuchInterfaceError(f"interface {ifindex}")
                 self._registry.check(link, role, self._links.by_index)
                 await self._enslave(link, role, prio)
         finally:
@@ -169,7 +175,7 @@ class Membership:
                 await self.register(ifindex, role)
         except RefusedError as error:
             self._refuse(self._links.by_index.get(ifindex, link), error.reason)
-        except (NoSuchInterfaceError, KeyError):
+        except NoSuchInterfaceError:
             log.debug("link has gone again", ifindex=ifindex)
         except TapbondError as error:
             self._refuse(link, str(error))

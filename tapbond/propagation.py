@@ -64,21 +64,13 @@ class Propagation:
         self._mac_changed = mac_changed
         self._emit = emit
         self._newest: Link | None = None
-        self._followed: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     def master_changed(self, link: Link) -> None:
         """Take note of how the TAP is now; whatever differs from before is passed on in the background."""
         self._newest = link
-        self._begin()
-
-    def follow(self, slave: Slave) -> bool:
-        """Give the failover the MAC of the slave that sends now, if that is the policy; return whether."""
-        if not self._mac_policy.follows or slave.link.mac == self._registry.mac:
-            return False
-        self._followed = slave.link.mac
-        self._begin()
-        return True
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._pass_on())
 
     async def give(self, slave: Slave) -> None:
         """Give a slave the failover's MAC again that somebody has changed, if that is the policy; else say so."""
@@ -94,41 +86,24 @@ class Propagation:
 
     async def close(self) -> None:
         """Finish what is under way; each change takes milliseconds."""
-        self._newest = self._followed = None
+        self._newest = None
         if self._task is not None:
             await asyncio.wait((self._task,))
 
-    def _begin(self) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._pass_on())
-
     async def _pass_on(self) -> None:
-        while self._newest is not None or self._followed is not None:
-            link, self._newest = self._newest, None
-            mac, self._followed = self._followed, None
-            try:
-                if mac is not None:
-                    await self._take_over_mac(mac)
-                if link is not None:
-                    async with self._members.one_at_a_time:
-                        await self._pass_on_changes(link)
-            except TapbondError as error:
-                log.warning("change not passed on", failover=self._registry.failover, error=str(error))
-
-    async def _take_over_mac(self, mac: str) -> None:
-        former, self._registry.mac = self._registry.mac, mac
-        try:
-            await self._master.set_mac(mac)
-        except TapbondError:
-            self._registry.mac = former
-            raise
-        self._mac_changed()
+        while (link := self._newest) is not None:
+            self._newest = None
+            async with self._members.one_at_a_time:
+                try:
+                    await self._pass_on_changes(link)
+                except TapbondError as error:
+                    log.warning("change not passed on", failover=self._registry.failover, error=str(error))
 
     async def _pass_on_changes(self, link: Link) -> None:
         if link.mtu != self._members.mtu:
             await self._mtu(link.mtu)
-        if link.mac != self._registry.mac:
-            await self._mac(link.mac)
+        if link.mac != self._registry.mac and (now := await self._master.look()) is not None:
+            await self._mac(now.mac)  # the news may be older than a MAC that was followed meanwhile
         if link.up != self._members.up:
             await self._open_or_close(link.up)
 
@@ -154,6 +129,8 @@ class Propagation:
         return ""
 
     async def _mac(self, mac: str) -> None:
+        if mac == self._registry.mac:
+            return
         former = self._registry.mac
         reason = self._mac_policy.why_fixed(self._registry.failover, former)
         if not reason:

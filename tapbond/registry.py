@@ -107,7 +107,9 @@ class Registry:
         if not link.ethernet:
             raise RefusedError(link.name, "not an Ethernet link")
         if role is Role.BACKUP and self._slots is Slots.KERNEL:
-            raise RefusedError(link.name, f"{self.failover} has two slots only (--slots kernel): no backups")
+            raise RefusedError(
+                link.name, f"{self.failover} has two slots only (--slots kernel, --rx kernel): no backups"
+            )
         occupant = self.occupant(role)
         if occupant is not None and occupant.key != link.key:
             way_out = f" (tapbond add {self.failover} {link.name} --prio N takes it as a backup)"

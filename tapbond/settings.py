@@ -131,6 +131,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise TapbondError(f"{backup.link}: named twice as a slave of {self.name}")
             if self.slots is Slots.KERNEL:
                 raise TapbondError(f"{backup.link}: no backups with --slots kernel, which has two slots only")
+            if self.rx is ReceiveMode.KERNEL:
+                raise TapbondError(f"{backup.link}: no backups with --rx kernel, whose rule is for two slaves")
         for link in self.sticky:
             if link not in names:
                 raise TapbondError(f"{link}: sticky, but not named as a slave of {self.name}")

@@ -205,10 +205,10 @@ class Whereabouts:
     def _look_again(self) -> None:
         """Look again in a while if it is away: not all news is heard."""
         self._stop_timer()
-        if self.at_home:
+        if self.at_home and self.link.ifindex:
             self._stay()
             return
-        pause_s = HEARING_S if self._news.hears else LOOK_S
+        pause_s = HEARING_S if self._news.hears and self.link.ifindex else LOOK_S
         self._timer = asyncio.get_running_loop().call_later(pause_s, self._look_soon)
 
     def _lose_sight(self, reason: str) -> None:

@@ -215,17 +215,6 @@ def test_a_driver_that_wants_its_link_closed_for_a_new_mac(play: Callable[..., W
     assert world.asked("set_up") == ["eth1", "eth1"]
 
 
-def test_follow_takes_the_mac_of_who_sends(play: Callable[..., World]) -> None:
-    async def scene(world: World) -> None:
-        world.network.change("eth1", mac=OTHER)
-        world.propagation.follow(world.members.slave("eth1"))
-
-    world = play(scene, MacPolicyName.FOLLOW)
-    assert world.all("mac") == [OTHER, OTHER, MAC, MAC]
-    assert world.macs == [OTHER]
-    assert world.refusals() == []
-
-
 def test_a_slave_whose_mac_somebody_changes_gets_it_again(play: Callable[..., World]) -> None:
     async def scene(world: World) -> None:
         world.network.change("eth1", mac=OTHER)

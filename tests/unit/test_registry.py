@@ -129,7 +129,10 @@ def test_there_is_room_for_any_number_of_backups() -> None:
 
 def test_slots_kernel_has_two() -> None:
     slots = registry(slots=Slots.KERNEL)
-    assert refusal(slots, link("eth2", 4), Role.BACKUP) == "tb0 has two slots only (--slots kernel): no backups"
+    assert (
+        refusal(slots, link("eth2", 4), Role.BACKUP)
+        == "tb0 has two slots only (--slots kernel, --rx kernel): no backups"
+    )
 
 
 def test_the_words_of_the_kernel() -> None:

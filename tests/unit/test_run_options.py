@@ -106,6 +106,10 @@ def test_refused_by_the_command_line(arguments: tuple[str, ...], says: str) -> N
             ("--backup", "eth2", "--slots", "kernel"),
             "eth2: no backups with --slots kernel, which has two slots only",
         ),
+        (
+            ("--backup", "eth2", "--rx", "kernel"),
+            "eth2: no backups with --rx kernel, whose rule is for two slaves",
+        ),
         (("--sticky", "eth9"), "eth9: sticky, but not named as a slave of tb0"),
         (("--adopt", "--mac", "02:00:00:00:00:01"), "tb0: --adopt keeps the standby's MAC: leave out --mac"),
         (("--adopt", "--slave-netns", "x"), "tb0: --adopt does not go with --slave-netns"),

@@ -20,7 +20,7 @@ from observe import Start, Wire
 
 from tapbond.announce import ETHERTYPE_ARP, ETHERTYPE_IPV6, ETHERTYPE_RARP, ICMPV6, gratuitous_arp, rarp
 from tapbond.groups import ETHERTYPE_IPV4, IGMP, IGMPV2_REPORT, MLDV2_REPORT, joined, reports
-from tapbond.lab import FAR_V4, HOST_V4, Lab, Namespace, wait_until
+from tapbond.lab import FAR_V4, HOST_V4, HOST_V6, Lab, Namespace, wait_until
 from tapbond.lab.topology import MAC
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
@@ -47,7 +47,18 @@ def spoken_by(mac: str) -> Callable[[bytes], bool]:
 
 
 def is_announcement(frame: bytes) -> bool:
-    return frame[6:12] == OWN and ethertype(frame) in (ETHERTYPE_ARP, ETHERTYPE_RARP)
+    return frame[6:12] == OWN and (ethertype(frame) in (ETHERTYPE_ARP, ETHERTYPE_RARP) or is_unsolicited_na(frame))
+
+
+def is_unsolicited_na(frame: bytes) -> bool:
+    """Return whether a frame is a neighbour advertisement to all nodes, unsolicited (RFC 4861, 4.4 and 7.2.6)."""
+    to_all = frame[38:54] == ip_address("ff02::1").packed
+    return ethertype(frame) == ETHERTYPE_IPV6 and frame[20] == ICMPV6 and to_all and frame[54] == 136
+
+
+def unsolicited_nas(frames: list[bytes], address: str) -> int:
+    """Count those for one address."""
+    return sum(is_unsolicited_na(frame) and frame[62:78] == ip_address(address).packed for frame in frames)
 
 
 def ip(namespace: Namespace, *commands: str) -> None:
@@ -87,6 +98,7 @@ def test_num_grat_arp(lab: Lab, start: Start, count: int) -> None:
                 for seen in (far, port):
                     assert seen.frames.count(own_garp(HOST_V4)) == count
                     assert seen.frames.count(rarp(OWN)) == count
+                    assert unsolicited_nas(seen.frames, HOST_V6) == count
 
 
 def test_a_switchover_by_the_pump_is_announced_as_often(lab: Lab, start: Start) -> None:

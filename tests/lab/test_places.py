@@ -222,8 +222,15 @@ def test_its_state_there_is_seen(lab: Lab, start: Start, elsewhere: Namespace) -
     elsewhere.check_output(["ip", "link", "set", "tb0", "name", "net0"])
     elsewhere.check_output(["ip", "link", "set", "net0", "mtu", "1400", "up"])
     wait_until(lambda: process.status().up and process.status().mtu == 1400, what="its state there")
+    assert all("UP" in ip_link(lab.host, slave)["flags"] for slave in ("eth0", "eth1")), "a move closes no slave"
+    wait_until(lambda: ip_link(lab.host, "eth0")["mtu"] == ip_link(lab.host, "eth1")["mtu"] == 1400, what="MTU")
     assert process.status().interface == "net0"
     assert process.status().ifindex == elsewhere.index_of("net0")
+    elsewhere.check_output(["ip", "link", "set", "net0", "down"])
+    wait_until(lambda: not process.status().up, what="it to be closed there")
+    give_addresses(elsewhere, "net0")
+    wait_until(lambda: answered(elsewhere), what="an answer")
+    assert all("UP" in ip_link(lab.host, slave)["flags"] for slave in ("eth0", "eth1")), "slaves stay open"
 
 
 def test_its_carrier_follows_there(lab: Lab, start: Start, elsewhere: Namespace) -> None:
@@ -300,9 +307,10 @@ def test_where_it_cannot_be_seen_frames_and_carrier_go_on(lab: Lab, elsewhere: N
     try:
         assert os.read(read, 16) == b"1\n"
         move(lab, "tb0", elsewhere)
-        give_addresses(elsewhere)
         wait_until(lambda: json.loads(lab.host.check_output(status))["netns"] == "?", what="it out of sight")
         lab.down("eth1")
+        wait_until(lambda: lab.switch_port_of() == "sw0", what="the RARP, of nobody's traffic, to move the FDB")
+        give_addresses(elsewhere)
         wait_until(lambda: answered(elsewhere), what="an answer over eth0")
         wait_until(lambda: "cannot be seen" in (tmp_path / "log").read_text(), what="a line about it")
     finally:

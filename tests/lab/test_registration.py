@@ -97,6 +97,12 @@ def test_a_second_primary_is_refused_and_left_alone(lab: Lab, start: Start) -> N
     assert slaves(process) == {"eth0": "standby", "eth1": "primary"}
     assert "master" not in ip_link(lab.host, "eth2")
     assert ip_link(lab.host, "eth2")["flags"] == ["BROADCAST", "MULTICAST", "M-DOWN"]
+    lab.unplug("eth1")
+    wait_until(lambda: slaves(process) == {"eth0": "standby"}, what="eth1 to be gone")
+    lab.host.check_output(["ping", "-c1", "-W3", FAR_V4])
+    assert slaves(process) == {"eth0": "standby"}, "nor is it promoted later"
+    lab.plug("eth1")
+    wait_until(lambda: slaves(process) == {"eth0": "standby", "eth1": "primary"}, what="eth1 again")
 
 
 def test_another_mac_on_a_named_link(lab: Lab, start: Start) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from observe import Start
 
+from tapbond import ControlError
 from tapbond.lab import FAR_V4, FAR_V6, Lab, wait_until
 from tapbond.lab.process import FailoverProcess
 
@@ -189,4 +190,6 @@ def test_slots_kernel(three: Lab, start: Start) -> None:
     process = start(three, "--standby", "eth0", "--primary", "eth1", "--slots", "kernel")
     reason = "attempting to register as primary when eth1 is already present"
     wait_until(lambda: reason in process.log, what="the refusal")
+    with pytest.raises(ControlError, match="tb0 has two slots only"):
+        process.call("AddSlave", link="eth2", role="backup")
     assert {slave.name for slave in process.status().slaves} == {"eth0", "eth1"}

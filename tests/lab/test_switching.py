@@ -8,13 +8,16 @@ eth1 (primary) ── sw1 ┴ br0
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import msgspec
 import pytest
 from observe import Start, ip_link
 
-from tapbond import Switchover
+from tapbond import Event, Switchover
 from tapbond.lab import FAR_V4, HOST_V4, FlowRecord, Lab, UdpFlow, total, wait_until
 from tapbond.lab.process import FailoverProcess
 from tapbond.lab.report import Window
@@ -111,6 +114,8 @@ def test_primary_set_down_loses_nothing_that_was_sent(lab: Lab, start: Start) ->
     record = records(process, 2)[-1]
     assert (record.from_slave, record.to_slave, record.cause) == ("eth1", "eth0", "set down")
     assert record.detected_ns <= (record.first_tx_ns or 0)
+    assert record.dropped == 0
+    assert record.resent >= (record.detector == "pump"), "the pump sees it by a send that fails"
 
 
 def test_unplug_loses_nothing_that_was_sent(lab: Lab, start: Start) -> None:
@@ -243,6 +248,36 @@ def test_counters_agree_with_the_tap(lab: Lab, start: Start) -> None:
 def ip_stats(lab: Lab) -> tuple[int, int]:
     link = json.loads(lab.host.check_output(["ip", "-j", "-s", "link", "show", "tb0"]))[0]["stats64"]
     return link["tx"]["packets"], link["rx"]["packets"]
+
+
+def test_a_record_is_the_same_in_the_log_the_event_stream_and_the_status(
+    lab: Lab, start: Start, tmp_path: Path
+) -> None:
+    process = start(lab)
+    becomes_active(process, "eth1")
+    (first,) = records(process, 1)
+    stream = tmp_path / "events"
+    command = [sys.executable, "-m", "tapbond", "monitor", "tb0", "--json", "--run-dir", str(tmp_path)]
+    with stream.open("w") as out, lab.host.spawn(command, stdout=out) as monitor:
+
+        def heard() -> list[Switchover]:
+            events = [msgspec.json.decode(line, type=Event) for line in stream.read_text().splitlines()]
+            return [event for event in events if isinstance(event, Switchover)]
+
+        def switched() -> bool:
+            process.call("Switch", slave="eth0" if process.status().active == "eth1" else "eth1")
+            return bool(heard())
+
+        wait_until(switched, what="the monitor to hear a switchover")
+        lab.down(process.status().active or "")
+        wait_until(lambda: heard()[-1].cause == "set down", what="the last record in the stream")
+        monitor.terminate()
+    record = heard()[-1]
+    assert record in process.status().last_switchovers
+    assert record.serial > first.serial
+    (line,) = [line for line in process.log.splitlines() if f" serial={record.serial} " in f"{line} "]
+    said = [f"{name}={value}" for name, value in msgspec.structs.asdict(record).items() if " " not in str(value)]
+    assert [field for field in said if field not in line.split()] == []
 
 
 def test_a_slave_is_removed_under_load_a_hundred_times(lab: Lab, start: Start) -> None:

@@ -172,7 +172,7 @@ def test_a_stable_world_comes_to_rest(found: list[SlaveFacts], active: int | Non
 
 
 def test_a_day_of_events_on_five_slaves_takes_moments() -> None:
-    """100 000 events: links up and down, carriers, probes, prios, manual switches."""
+    """100 000 events: links up and down, carriers, probes, switches by hand; delays have tests of their own."""
     chance = random.Random(2)  # noqa: S311  (the same day every time)
     roles = (Role.STANDBY, Role.PRIMARY, Role.BACKUP, Role.BACKUP, Role.BACKUP)
     world = [fact(port, role, prio=port) for port, role in enumerate(roles)]

@@ -78,7 +78,9 @@ OPTIONS = [
         "--standby", metavar="LINK", help="The link that is always there; the failover takes its MAC and MTU."
     ),
     click.option(
-        "--primary", metavar="LINK", help="The link that is used whenever it is ready; it may come later."
+        "--primary",
+        metavar="LINK",
+        help="The link that outranks the others when it is ready (see --reselect, --sticky); it may come later.",
     ),
     click.option(
         "--backup",

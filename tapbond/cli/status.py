@@ -7,6 +7,7 @@ import msgspec
 
 from tapbond.cli.options import connect, run_dir_option, running
 from tapbond.errors import ControlError
+from tapbond.model import Role
 from tapbond.state import SlaveStatus, Status
 
 
@@ -84,10 +85,15 @@ def _row(slave: SlaveStatus) -> tuple[str, ...]:
     counters = slave.counters
     return (
         slave.name,
-        slave.role,
+        _role(slave),
         state,
         *map(str, (counters.tx_frames, counters.rx_frames, counters.tx_resent, counters.tx_dropped)),
     )
+
+
+def _role(slave: SlaveStatus) -> str:
+    prio = f" {slave.prio}" if slave.prio or slave.role is Role.BACKUP else ""
+    return f"{slave.role}{prio}{' sticky' if slave.sticky else ''}"
 
 
 def _why(slave: SlaveStatus) -> str:

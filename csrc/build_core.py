@@ -16,6 +16,7 @@ SOURCES = [
     "adopt",
     "port",
     "batch",
+    "busy",
     "select",
     "recent",
     "sources",

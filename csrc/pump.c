@@ -179,7 +179,8 @@ static void *pump_run(void *argument)
 
 	pump->now = pump_clock();
 	while (!atomic_load_explicit(&pump->stopping, memory_order_acquire)) {
-		int n = epoll_wait(pump->epoll_fd, event, EVENTS_MAX, pump_timeout(pump));
+		int n = busy_wait(&pump->busy, pump->epoll_fd, event, EVENTS_MAX,
+				  pump_timeout(pump));
 
 		pump->now = pump_clock();
 		/* Before any frame: what was published while we slept holds for all of them. */
@@ -250,6 +251,16 @@ struct tb_pump *tb_pump_new(int tap_fd)
 	tb_pump_free(pump);
 	errno = -err;
 	return NULL;
+}
+
+/**
+ * tb_pump_busy_poll() - stay awake for a moment after the last frame
+ * @pump: not running
+ * @longest_ns: how long at the most; 0 (as it is at first): sleep at once
+ */
+void tb_pump_busy_poll(struct tb_pump *pump, uint64_t longest_ns)
+{
+	pump->busy.longest = longest_ns;
 }
 
 /**

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "batch.h"
+#include "busy.h"
 #include "mailbox.h"
 #include "port.h"
 #include "recent.h"
@@ -48,6 +49,7 @@ struct tb_pump {
 	bool await_tx, await_rx;
 	uint32_t announced_round; /* the announce_round that was answered */
 
+	struct busy busy;
 	struct tap_stats tap_stats;
 	struct batch tx, rx;
 	struct recent recent;

@@ -103,6 +103,8 @@ struct tb_tap_counters {
 struct tb_pump;
 
 struct tb_pump *tb_pump_new(int tap_fd);
+void tb_pump_busy_poll(struct tb_pump *pump, uint64_t longest_ns);
+uint64_t tb_busy_window(uint64_t window, uint64_t longest, uint64_t waited);
 int tb_pump_start(struct tb_pump *pump);
 void tb_pump_stop(struct tb_pump *pump);
 void tb_pump_free(struct tb_pump *pump);

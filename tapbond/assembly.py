@@ -123,6 +123,7 @@ class Assembly:
             self.lived.socket,
             tolerant=settings.downdelay_ns > 0,
             silent=settings.announce_count == 0 or self.mac_policy.follows,
+            busy_poll_ns=settings.busy_poll_ns,
         )
         unwind.push_async_callback(self.pump.close)
         self.announcer = Announcer(

@@ -12,6 +12,7 @@ import msgspec
 from tapbond.errors import TapbondError
 from tapbond.model import MacPolicyName, ReceiveMode, Reselect, Slots
 
+US = 1000
 MS = 1_000_000
 PROBE_INTERVAL_MIN_NS = 20 * MS
 AUTO = "auto"
@@ -90,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is added to the updelay of a link that was lost; doubled each time it is lost again. 0: nothing."""
     poll_s: float = 0.010
     """Interval of the carrier poll; 0: none."""
+    busy_poll_ns: int = 50 * US
+    """How long the pump stays awake after a frame, while that pays (csrc/busy.c). 0: it sleeps at once."""
     announce_count: int = 3
     """How often each switchover is announced (bonding.rst, num_grat_arp); 0: never."""
     announce_interval_ns: int = 100 * MS

@@ -11,7 +11,7 @@ import click
 
 from tapbond.cli.options import PRIO, run_dir_option
 from tapbond.model import MacPolicyName, ReceiveMode, Reselect, Slots
-from tapbond.settings import MS, Backup, Probing, Settings
+from tapbond.settings import MS, US, Backup, Probing, Settings
 
 MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 GROUP_BIT = 1
@@ -128,6 +128,14 @@ OPTIONS = [
         "--poll", **_time(10, 10_000), help="Interval of the carrier poll; 0: only events and send errors."
     ),
     click.option(
+        "--busy-poll",
+        type=click.IntRange(0, 1000),
+        default=50,
+        show_default=True,
+        metavar="US",
+        help="How long the pump stays awake after a frame, in µs, while that pays; 0: it sleeps at once.",
+    ),
+    click.option(
         "--announce",
         type=click.IntRange(0, 255),
         default=3,
@@ -237,6 +245,7 @@ def _settings(failover: str, run_dir: Path | None, options: dict[str, Any]) -> S
         f"{name}_ns": options.pop(name) * MS
         for name in ("drain", "updelay", "downdelay", "hold_down", "announce_interval")
     }
+    times["busy_poll_ns"] = options.pop("busy_poll") * US
     times["poll_s"] = options.pop("poll") / 1000
     announce_count = options.pop("announce")
     return Settings.of(

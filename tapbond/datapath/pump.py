@@ -36,6 +36,8 @@ class Pump:
         tolerant: a sender that is only down (ENETDOWN) goes on being the sender: who waits for its link to come
             back decides when that is over. What is sent meanwhile is lost, and counted as dropped.
         silent: announce nothing when the sender changes.
+        busy_poll_ns: how long the pump looks for the next frame before it sleeps, at the most (csrc/busy.c). With
+            one processor to run on there is nobody else to wait for.
 
     Raises:
         OSError: no memory or descriptors for it.
@@ -49,10 +51,13 @@ class Pump:
         *,
         tolerant: bool = False,
         silent: bool = False,
+        busy_poll_ns: int = 0,
     ) -> None:
         self._pump = lib.tb_pump_new(tap_fd)
         if self._pump == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
+        if len(os.sched_getaffinity(0)) > 1:
+            lib.tb_pump_busy_poll(self._pump, busy_poll_ns)
         self._selection = ffi.new("struct tb_selection *")
         self._selection.drain_ns = 0
         self._selection.tolerant = tolerant

@@ -118,7 +118,7 @@ class Rig:
         silent: bool = False,
     ) -> None:
         self.host, self.tap = pair(kind, 1 << 20)
-        self.pump = Pump(self.tap.fileno(), drain_ns, tolerant=tolerant, silent=silent)
+        self.pump = Pump(self.tap.fileno(), drain_ns, tolerant=tolerant, silent=silent, busy_poll_ns=50_000)
         self.events: list[PumpEvent] = []
         self.far: dict[int, socket.socket] = {}
         for _ in range(slaves):

@@ -40,7 +40,7 @@ def test_every_option_arrives() -> None:
             "any",
         ),
         *("--slots", "any", "--reselect", "failure", "--drain", "1", "--updelay", "2", "--downdelay", "3"),
-        *("--hold-down", "4", "--poll", "5", "--announce", "6", "--announce-interval", "7"),
+        *("--hold-down", "4", "--poll", "5", "--busy-poll", "9", "--announce", "6", "--announce-interval", "7"),
         *("--probe", "10.0.0.1", "--probe", "fd00::0:1", "--probe-interval", "20", "--probe-missed", "3"),
         *("--probe-targets", "all", "--probe-watchers", "any", "--probe-grace", "8", "--slave-netns", "blue"),
     )
@@ -61,6 +61,7 @@ def test_every_option_arrives() -> None:
         downdelay_ns=3 * MS,
         hold_down_ns=4 * MS,
         poll_s=0.005,
+        busy_poll_ns=9000,
         announce_count=6,
         announce_interval_ns=7 * MS,
         probing=Probing(

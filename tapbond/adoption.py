@@ -16,7 +16,7 @@ released, and only after that they leave the TAP.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,10 +24,11 @@ import structlog
 
 from tapbond.addresses import is_link_local
 from tapbond.adopted import Adopted, AdoptionFile, Stage, as_it_was
+from tapbond.carrier import carrier_on
 from tapbond.errors import NoSuchInterfaceError, TapbondError
 from tapbond.holdings import Holdings
 from tapbond.links import Links
-from tapbond.model import Detector, Link
+from tapbond.model import Link
 from tapbond.moves import (
     Step,
     add_addresses,
@@ -73,20 +74,30 @@ class Adoption:
         links: all links.
         file: where it is written down.
         clock: CLOCK_BOOTTIME in ns.
+        off_loop: calls what takes its time where it keeps nobody waiting.
     """
 
     def __init__(
-        self, batch: Batch, links: Links, file: AdoptionFile, clock: Callable[[], int] = boottime_ns
+        self,
+        batch: Batch,
+        links: Links,
+        file: AdoptionFile,
+        clock: Callable[[], int] = boottime_ns,
+        off_loop: Callable[[Callable[[], Adopted]], Awaitable[Adopted]] = asyncio.to_thread,
     ) -> None:
         self._batch = batch
         self._links = links
         self._file = file
         self._clock = clock
+        self._off_loop = off_loop
         self._adopted: Adopted | None = None
         self._latest: Adopted | None = None
         self._on_tap = Holdings()
         self._failed = False
+        self._watched = False
+        """This process has seen the standby since it was written down: its ifindex tells which it is."""
         self._keeping: asyncio.Task[None] | None = None
+        self._writing: asyncio.Future[Adopted] | None = None
 
     async def hold(self, standby: Link, tap: Link) -> bool:
         """Write everything down, and give the TAP the standby's addresses too.
@@ -111,6 +122,9 @@ class Adoption:
             held=held,
             own=Holdings.of(tap, everything, now_ns),
         )
+        if (kept := self._file.read()) is not None:
+            log.warning("forgetting what was kept of an earlier run", standby=kept.name, what=kept.counted())
+        self._watched = True
         self._file.write(self._adopted)
         await self._batch.perform(add_addresses(held.moved(standby, tap, now_ns), tap))
         return True
@@ -124,9 +138,10 @@ class Adoption:
         adopted = self._adopted
         if adopted is None:
             return
-        await self._carrier(tap.ifindex)
+        if not await carrier_on(self._links, tap.ifindex, CARRIER_DEADLINE_S):
+            log.debug("adopting without a carrier", failover=tap.name)
         self._write(Stage.MOVING)
-        standby = adopted.standby_now(self._links) or adopted.standby
+        standby = self._standby(adopted) or adopted.standby
         everything, now_ns = await self._batch.dump(), self._clock()
         wanted = adopted.held.moved(standby, tap, now_ns)
         present = Holdings.of(tap, everything, now_ns)
@@ -148,21 +163,28 @@ class Adoption:
         if (adopted := self._adopted) is None:
             return ""
         where = f"{adopted.name} of {adopted.failover}"
-        if adopted.standby_now(self._links) is None:
-            await self.finish()
-            return f"{where}: skipped, no such interface with MAC {adopted.mac}"
+        if adopted.stage is not Stage.HELD and adopted.standby_now(self._links) is None:
+            self._adopted = None
+            return f"{where}: kept, no such interface with MAC {adopted.mac} (or: tapbond restore --forget)"
         await self.give_back()
         await self.finish()
         return "" if adopted.stage is Stage.HELD else f"{where}: {adopted.counted()}"
 
-    async def give_back(self) -> None:
-        """Give the standby what the TAP has now; where the TAP has gone, what was written down."""
+    async def give_back(self, standby: Link | None = None) -> None:
+        """Give the standby what the TAP has now; where the TAP has gone, what was written down.
+
+        Args:
+            standby: as it is now, if that is known. Where there is none, all stays on the TAP and written down.
+        """
         if (adopted := self._adopted) is None or adopted.stage is Stage.HELD:
             return
         await self._keep_no_more()
-        standby = adopted.standby_now(self._links)
+        standby = standby or self._standby(adopted)
         if standby is None:
-            log.warning("the standby has gone: its addresses and routes are not given back", standby=adopted.name)
+            await self._note(adopted, adopted.standby)
+            self._adopted = None
+            way_out = f"tapbond restore {adopted.failover}, when it is there again"
+            log.warning("the standby has gone: nothing is given back", standby=adopted.name, way_out=way_out)
             return
         try:
             await self._give_back(adopted, standby)
@@ -220,27 +242,43 @@ class Adoption:
         while True:
             await asyncio.sleep(pause_s)
             began_ns = self._clock()
-            adopted = self._adopted
-            tap = None if adopted is None else adopted.tap_now(self._links)
-            standby = None if adopted is None else adopted.standby_now(self._links)
-            if adopted is None or tap is None or standby is None:
+            if (adopted := self._adopted) is None:
                 continue
-            try:
-                everything, now_ns = await self._batch.dump(), self._clock()
-            except TapbondError as error:
-                log.debug("not written down", error=str(error))
-                continue
+            await self._note(adopted, self._standby(adopted) or adopted.standby)
+            pause_s = max(KEEP_S, KEEP_SHARE * (self._clock() - began_ns) / 1e9)
+
+    async def _note(self, adopted: Adopted, standby: Link) -> None:
+        """Write down what the TAP has now."""
+        if (tap := adopted.tap_now(self._links)) is None:
+            return
+        try:
+            everything, now_ns = await self._batch.dump(), self._clock()
+        except TapbondError as error:
+            log.debug("not written down", error=str(error))
+            return
+
+        def write() -> Adopted:
             on_tap = Holdings.of(tap, everything, now_ns).without(adopted.own)
             held = as_it_was(on_tap.moved(tap, standby, now_ns), adopted.held)
-            pause_s = max(KEEP_S, KEEP_SHARE * (self._clock() - began_ns) / 1e9)
-            self._latest = adopted.now_held(held, standby, Stage.MOVED)
-            self._file.write(self._latest)
+            latest = adopted.now_held(held, standby, Stage.MOVED)
+            self._file.write(latest)
+            return latest
+
+        self._writing = asyncio.ensure_future(self._off_loop(write))
+        self._latest = await asyncio.shield(self._writing)
+
+    def _standby(self, adopted: Adopted) -> Link | None:
+        """Return the standby as it is now: while we watch, its ifindex is nobody else's, whatever its MAC."""
+        watched = self._links.by_index.get(adopted.ifindex) if self._watched else None
+        return watched or adopted.standby_now(self._links)
 
     async def _keep_no_more(self) -> None:
         keeping, self._keeping = self._keeping, None
         if keeping is not None:
             keeping.cancel()
             await asyncio.wait((keeping,))
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))  # a thread is not cancelled
 
     async def _try(self, steps: Sequence[Step]) -> None:
         """Do what is possible: the rest is said."""
@@ -252,35 +290,3 @@ class Adoption:
     def _not_given_back(self, error: TapbondError) -> None:
         self._failed = True
         log.warning("not everything was given back (again: tapbond restore)", error=str(error))
-
-    async def _carrier(self, ifindex: int) -> None:
-        """Wait for the event that tells of the TAP's carrier: it is sent when its queue is open."""
-        waiting = _Carrier(self._links, ifindex)
-        self._links.listen(waiting)
-        try:
-            await asyncio.wait_for(waiting.on.wait(), CARRIER_DEADLINE_S)
-        except TimeoutError:
-            log.debug("adopting without a carrier", ifindex=ifindex)
-        finally:
-            self._links.unlisten(waiting)
-
-
-class _Carrier:
-    """Waits for a link's carrier."""
-
-    def __init__(self, links: Links, ifindex: int) -> None:
-        self.on = asyncio.Event()
-        self._ifindex = ifindex
-        if (link := links.by_index.get(ifindex)) is not None:
-            self.link_changed(link, 0, Detector.NETLINK)
-
-    def link_changed(self, link: Link, _when_ns: int, _detector: Detector) -> None:
-        if link.ifindex == self._ifindex and link.carrier:
-            self.on.set()
-
-    def link_removed(self, link: Link, _when_ns: int) -> None:
-        if link.ifindex == self._ifindex:
-            self.on.set()
-
-    def addresses_changed(self, ifindex: int) -> None:
-        pass

@@ -21,8 +21,13 @@ from tapbond.rtnetlink import Interface, Rtnetlink
 log = structlog.get_logger()
 
 
-async def undo(slave: str, steps: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Take every step back, whatever becomes of the others; where the link has gone there is nothing to do."""
+async def undo(slave: str, steps: Iterable[Callable[[], Awaitable[None]]]) -> bool:
+    """Take every step back, whatever becomes of the others; where the link has gone there is nothing to do.
+
+    Returns:
+        Whether none failed.
+    """
+    done = True
     for step in steps:
         try:
             await step()
@@ -30,6 +35,8 @@ async def undo(slave: str, steps: Iterable[Callable[[], Awaitable[None]]]) -> No
             continue
         except TapbondError as error:
             log.warning("slave not put back as it was found", slave=slave, error=str(error))
+            done = False
+    return done
 
 
 class Original(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,12 +101,15 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
             **given,
         )
 
-    async def restore(self, rtnetlink: Rtnetlink, ifindex: int | None = None) -> None:
+    async def restore(self, rtnetlink: Rtnetlink, ifindex: int | None = None) -> bool:
         """Put a slave back as it was found, its MAC excepted; one that has gone is fine.
 
         Args:
             rtnetlink: of the namespace where it was found.
             ifindex: that it has there now; None: the same as then.
+
+        Returns:
+            Whether the kernel refused nothing.
         """
         link = Link(ifindex=ifindex or self.ifindex, name=self.name, mac=self.mac)
         steps: list[Callable[[], Awaitable[None]]] = []
@@ -118,7 +128,7 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
             steps.append(lambda: rtnetlink.set_alias(link, alias))
         if self.altname:
             steps.append(partial(take_off, rtnetlink, link, self.altname))
-        await undo(self.name, steps)
+        return await undo(self.name, steps)
 
     async def restore_mac(self, rtnetlink: Rtnetlink, ifindex: int | None = None) -> None:
         """Give it its own MAC back, if it was given another.
@@ -131,7 +141,8 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
             TapbondError: the kernel refused.
         """
         if self.given_macs:
-            link = Link(ifindex=ifindex or self.ifindex, name=self.name, mac=self.given_macs[-1], up=True)
+            # Whatever it was given last may have been refused: no MAC is taken for granted.
+            link = Link(ifindex=ifindex or self.ifindex, name=self.name, mac="", up=True)
             await POLICIES[MacPolicyName.SET].take(rtnetlink, link, self.mac)
 
     def describes(self, link: Link) -> bool:
@@ -167,9 +178,9 @@ class Journal:
         except (FileNotFoundError, msgspec.DecodeError):
             return []
 
-    def clear(self) -> None:
-        """Cross everything out."""
-        self._originals.clear()
+    def keep(self, originals: Iterable[Original]) -> None:
+        """Cross everything out but these."""
+        self._originals = {_identity(original): original for original in originals}
         self._write()
 
     def _write(self) -> None:

@@ -138,6 +138,8 @@ class Membership:
                 link = self._links.by_index.get(ifindex)
                 if link is None:
                     raise NoSuchInterfaceError(f"interface {ifindex}")
+                if self._closing:
+                    raise RefusedError(link.name, f"{self._registry.failover} is being destroyed")
                 self._registry.check(link, role, self._links.by_index)
                 await self._enslave(link, role, prio)
         finally:
@@ -259,7 +261,7 @@ class Membership:
             self._coming_home.discard(name)
 
     def _refuse(self, link: Link | None, reason: str) -> None:
-        if link is None:
+        if link is None or self._closing:
             return
         self._refused[link.ifindex] = _identity(link)
         log.warning("link refused", failover=self._registry.failover, link=link.name, reason=reason)

@@ -48,13 +48,18 @@ async def clean_up(
         for place in places.values():
             done += await _remove_bridge(failover, place)
         returned = await _bring_home(failover, home, pin)
+        kept = list[Original]()
         for original in left:
-            done.append(await _put_back(failover, original, places.get(original.netns or home.inode), returned))
-        journal.clear()
+            place = places.get(original.netns or home.inode)
+            words, is_done = await _put_back(failover, original, place, returned, shows_netns(pin))
+            done.append(words)
+            if not is_done:
+                kept.append(original)
+        journal.keep(kept)
         for place in places.values():
             await place.links.refresh()
     if what := await adoption.resume():
-        log.info("giving back what an earlier run adopted", failover=failover, what=what)
+        log.info("what an earlier run adopted", failover=failover, what=what)
         done.append(what)
         await home.links.refresh()
     return done
@@ -77,15 +82,52 @@ async def restore(failover: str, run_dir: RunDir) -> list[str]:
         return await clean_up(failover, home, Journal(run_dir.journal(failover)), run_dir.pin(failover), adoption)
 
 
-async def _put_back(failover: str, original: Original, place: Place | None, returned: dict[str, Link]) -> str:
-    """Put one slave back; return in words what became of it."""
-    link = _find(original, place, returned) if place is not None else None
-    if place is None or link is None:
-        return f"slave {original.name} skipped: no such interface with MAC {original.mac}"
+def forget(failover: str, run_dir: RunDir) -> list[str]:
+    """Drop what is written down of a failover that does not run any more; return it in words.
+
+    Raises:
+        BusyError: it runs.
+    """
+    run_dir.make()
+    lock = run_dir.lock_failover(failover)
+    try:
+        journal, file = Journal(run_dir.journal(failover)), AdoptionFile(run_dir.adopted(failover))
+        dropped = [f"slave {original.name} forgotten" for original in journal.left_behind()]
+        if (adopted := file.read()) is not None:
+            dropped.append(f"what was adopted from {adopted.name} forgotten ({adopted.counted()})")
+        journal.keep(())
+        file.clear()
+    finally:
+        lock.release()
+    return dropped
+
+
+async def _put_back(
+    failover: str, original: Original, place: Place | None, returned: dict[str, Link], hidden: bool
+) -> tuple[str, bool]:
+    """Put one slave back; return in words what became of it, and whether that was all.
+
+    A link that was deleted took what was changed on it along, and one that is plugged in again is another. So what
+    is kept is of those that could not be reached, and of those where the kernel refused something.
+
+    Args:
+        failover: whose it was.
+        original: as it was.
+        place: where it was found; None: that namespace cannot be opened.
+        returned: links that have just come home.
+        hidden: some did not.
+    """
+    if place is None:
+        return f"slave {original.name} not put back: its namespace {original.netns_name} cannot be opened", False
+    link = _find(original, place, returned)
+    if link is None:
+        if original.moved and hidden:
+            return f"slave {original.name} not put back: it is still in its private namespace", False
+        return f"slave {original.name} skipped: no such interface with MAC {original.mac}", True
     log.info("putting back a slave of an earlier run", failover=failover, slave=link.name)
-    steps = (original.restore_mac, original.restore)
-    await undo(link.name, [partial(step, place.rtnetlink, link.ifindex) for step in steps])
-    return f"slave {link.name} put back"
+    done = await undo(link.name, [partial(original.restore_mac, place.rtnetlink, link.ifindex)])
+    done &= await original.restore(place.rtnetlink, link.ifindex)
+    return f"slave {link.name} {'' if done else 'not completely '}put back", done
 
 
 async def _remove_bridge(failover: str, place: Place) -> list[str]:

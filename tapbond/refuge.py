@@ -128,7 +128,9 @@ class Refuge:
         """
         if self._home_netns is None:
             raise RuntimeError("the refuge is not open")
-        self._home.links.read_pending()
+        for place in (self._home, self.place):
+            place.links.read_pending()
+        mac = self.place.links.by_index.get(link.ifindex, link).mac  # it may have just got its own back
         before = set(self._home.links.by_index)
         try:
             await self.place.rtnetlink.move(link, self._home_netns, name)
@@ -139,7 +141,7 @@ class Refuge:
             log.warning("a slave comes home under another name: its own is taken", slave=name)
 
         def is_it(found: Link) -> bool:
-            return found.ifindex not in before and found.mac == link.mac
+            return found.ifindex not in before and found.mac == mac
 
         home = await _arrived(self._home, is_it, name)
         self.place.links.read_pending()

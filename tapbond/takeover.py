@@ -44,4 +44,4 @@ class Takeover:
             selector.request(standby)
             for other in [slave for slave in selector.slaves if slave is not standby]:
                 await members.remove(other, "failover destroyed")
-        await self._adoption.give_back()
+        await self._adoption.give_back(None if standby is None else standby.link)

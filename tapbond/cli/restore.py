@@ -11,15 +11,17 @@ from tapbond.errors import TapbondError
 
 @click.command("restore")
 @click.argument("failover", metavar="[NAME]", required=False)
+@click.option("--forget", "forgetting", is_flag=True, help="Drop instead what cannot be put back.")
 @run_dir_option
-def command(failover: str | None, run_dir: Path | None) -> None:
+def command(failover: str | None, forgetting: bool, run_dir: Path | None) -> None:
     """Put back what a failover that was killed left: slaves, addresses, routes.
 
     \b
     Without NAME: of all failovers of this network namespace. The next start of
-    the same failover does it too. One that runs is refused.
+    the same failover does it too. One that runs is refused. What cannot be put
+    back now, because its link is not there, is kept for the next time.
     """  # noqa: D301  (click's mark for lines that stay as they are)
-    from tapbond.recovery import restore  # noqa: PLC0415  (pyroute2 takes its time: not for --help)
+    from tapbond.recovery import forget, restore  # noqa: PLC0415  (pyroute2 takes its time: not for --help)
     from tapbond.rundir import RunDir  # noqa: PLC0415
     from tapbond.service.daemon import run  # noqa: PLC0415
     from tapbond.service.logs import configure  # noqa: PLC0415
@@ -33,7 +35,7 @@ def command(failover: str | None, run_dir: Path | None) -> None:
         nonlocal said, failed
         for name in names:
             try:
-                done = await restore(name, place)
+                done = forget(name, place) if forgetting else await restore(name, place)
             except TapbondError as error:
                 click.echo(f"tapbond: {error}", err=True)
                 failed = True
@@ -44,6 +46,7 @@ def command(failover: str | None, run_dir: Path | None) -> None:
 
     run(main())
     if not said and not failed:
-        click.echo(f"{failover}: nothing to restore" if failover else "nothing to restore")
+        nothing = f"nothing to {'forget' if forgetting else 'restore'}"
+        click.echo(f"{failover}: {nothing}" if failover else nothing)
     if failed:
         sys.exit(1)

@@ -243,14 +243,54 @@ def test_restore_of_all_leaves_one_that_runs(lab: Lab, start: Start, tmp_path: P
     ping(lab, FAR_V4)
 
 
-def test_a_standby_that_has_gone_is_skipped(lab: Lab, start: Start, tmp_path: Path) -> None:
+def test_what_a_standby_that_has_gone_had_is_kept_until_it_is_back(lab: Lab, start: Start, tmp_path: Path) -> None:
     go_live(lab)
     adopt(lab, start).stop(signal.SIGKILL)
     lab.unplug("eth0")
-    said = tapbond(lab, tmp_path, "restore")
-    assert f"eth0 of tb0: skipped, no such interface with MAC {lab.mac}" in said
-    assert said.count("\n") == 1
+    for _ in range(2):
+        said = tapbond(lab, tmp_path, "restore")
+        assert f"eth0 of tb0: kept, no such interface with MAC {lab.mac} (or: tapbond restore --forget)" in said
+        assert said.count("\n") == 1
+    lab.plug("eth0")
+    lab.up("eth0")
+    assert re.search(r"eth0 of tb0: \d+ addresses", tapbond(lab, tmp_path, "restore"))
+    assert addresses_of(lab, "eth0") == EVERYTHING
     assert tapbond(lab, tmp_path, "restore") == "nothing to restore\n"
+
+
+def test_what_is_kept_may_be_forgotten(lab: Lab, start: Start, tmp_path: Path) -> None:
+    go_live(lab)
+    process = adopt(lab, start)
+    said = tapbond(lab, tmp_path, "restore", "tb0", "--forget", status=1)
+    assert "already run by process" in said
+    process.stop(signal.SIGKILL)
+    said = tapbond(lab, tmp_path, "restore", "tb0", "--forget")
+    assert re.match(
+        r"tb0: slave eth0 forgotten; slave eth1 forgotten; what was adopted from eth0 forgotten \(\d+ addresses",
+        said,
+    ), said
+    assert tapbond(lab, tmp_path, "restore", "tb0", "--forget") == "tb0: nothing to forget\n"
+
+
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+def test_another_mac_meanwhile(lab: Lab, start: Start, tmp_path: Path, end: str) -> None:
+    """``--mac-policy set``: all slaves get it, the standby too, and it is the standby all the same."""
+    go_live(lab)
+    before = state(lab)
+    process = adopt(lab, start, "--mac-policy", "set")
+    lab.host.check_output(["ip", "link", "set", "tb0", "address", "02:00:00:00:00:99"])
+    wait_until(
+        lambda: all(slave.mac == "02:00:00:00:00:99" for slave in process.status().slaves),
+        what="it to be passed on",
+    )
+    ping(lab, FAR_V4)
+    if end == "stopped":
+        assert process.stop() == 0
+    else:
+        process.stop(signal.SIGKILL)
+        tapbond(lab, tmp_path, "restore")
+    assert addresses_of(lab, "eth0") == EVERYTHING
+    same_again(before, lab, "neigh show")  # arp_netdev_event() flushes them with every change of the MAC
 
 
 def test_what_the_user_changed_moves_back(lab: Lab, start: Start) -> None:

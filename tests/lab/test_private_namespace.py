@@ -193,6 +193,25 @@ def test_a_pin_that_may_end_with_the_process_is_warned_of(lab: Lab, tmp_path: Pa
     wait_until(lambda: found(lab) == before, what="the links as they were")
 
 
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+def test_each_comes_home_with_its_own_mac(lab: Lab, start: Start, end: str) -> None:
+    lab.host.check_output(["ip", "link", "set", "eth1", "address", "02:00:00:00:00:31", "mtu", "1400"])
+    before = dressed(lab)
+    process = start(lab, *PRIVATE, "--mac-policy", "set")
+    wait_until(lambda: answered(lab.host), what="an answer")
+    lab.host.check_output(["ip", "link", "set", "tb0", "address", "02:00:00:00:00:99"])
+    wait_until(
+        lambda: {slave.mac for slave in process.status().slaves} == {"02:00:00:00:00:99"}, what="another MAC"
+    )
+    if end == "killed":
+        process.stop(signal.SIGKILL)
+        process = start(lab, *PRIVATE, "--mac-policy", "set")
+    assert process.stop() == 0
+    assert "not put back" not in process.log
+    wait_until(lambda: found(lab) == before, what="the links as they were")
+    assert not pins(process)
+
+
 def test_a_name_that_was_taken_meanwhile(lab: Lab, start: Start) -> None:
     process = start(lab, *PRIVATE)
     lab.host.check_output(["ip", "link", "add", "eth1", "type", "bridge"])

@@ -20,7 +20,7 @@ from tapbond.addresses import (
     address_text,
     moved_address,
 )
-from tapbond.adopted import AdoptionFile
+from tapbond.adopted import Adopted, AdoptionFile
 from tapbond.adoption import KEEP_S, Adoption
 from tapbond.errors import TapbondError
 from tapbond.holdings import NUD_PERMANENT, NUD_PROBE, NUD_REACHABLE, Holdings, moved_neighbour
@@ -42,6 +42,12 @@ from tapbond.routes import (
 from tapbond.rtmessage import RTM_DELADDR, RTM_DELROUTE, RTM_NEWROUTE, Message, u32
 from tapbond.testing import FakeNetwork, VirtualClock, run
 from tapbond.testing.batch import FakeBatch, address, neighbour, route
+
+
+async def here(work: Callable[[], Adopted]) -> Adopted:
+    """A virtual clock waits for no thread."""
+    return work()
+
 
 MAC = "52:54:00:00:00:01"
 ETH0 = Link(ifindex=2, name="eth0", mac=MAC, up=True, carrier=True)
@@ -246,7 +252,7 @@ class Stage:
         self.adoption = self.process()
 
     def process(self) -> Adoption:
-        return Adoption(self.batch, self.network.links, self.file, self.clock)
+        return Adoption(self.batch, self.network.links, self.file, self.clock, here)
 
     def killed(self) -> None:
         """The TAP goes with its process; the next one begins."""
@@ -453,7 +459,9 @@ def test_nothing_to_adopt(tmp_path: Path, messages: list[Message]) -> None:
 
 
 @pytest.mark.parametrize("properties", [{"mac": "52:54:00:00:00:99"}, None])
-def test_a_link_that_is_another_now_is_left_alone(tmp_path: Path, properties: dict[str, str] | None) -> None:
+def test_a_link_that_is_another_now_is_left_alone_and_the_record_kept(
+    tmp_path: Path, properties: dict[str, str] | None
+) -> None:
     stage = Stage(tmp_path, live())
     run(stage.start(), stage.clock)
     stage.killed()
@@ -462,8 +470,44 @@ def test_a_link_that_is_another_now_is_left_alone(tmp_path: Path, properties: di
     else:
         stage.network.change("eth0", **properties)
     before = list(stage.batch.messages)
-    assert run(stage.adoption.resume(), stage.clock) == f"eth0 of tb0: skipped, no such interface with MAC {MAC}"
+    said = run(stage.adoption.resume(), stage.clock)
+    assert said == f"eth0 of tb0: kept, no such interface with MAC {MAC} (or: tapbond restore --forget)"
     assert stage.batch.messages == before
+    assert stage.file.read() is not None
+
+
+def test_the_standby_is_known_whatever_mac_it_is_given_meanwhile(tmp_path: Path) -> None:
+    """``--mac-policy set``, and somebody changes the failover's."""
+    stage = Stage(tmp_path, live())
+
+    async def main() -> None:
+        await stage.start()
+        stage.network.change("eth0", mac="52:54:00:00:00:99")
+        await stage.stop()
+
+    run(main(), stage.clock)
+    assert as_set(stage.batch.messages) == as_set(live())
+    assert stage.file.read() is None
+
+
+def test_a_standby_that_is_gone_at_the_end_leaves_all_written_down(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, live())
+    held = len(Holdings.of(ETH0, live(), 0).addresses)
+
+    async def main() -> None:
+        await stage.start()
+        stage.network.delete("eth0")
+        await stage.stop()
+        kept = stage.file.read()
+        assert kept is not None
+        assert len(kept.held.addresses) == held
+        stage.network.add("eth0", MAC, ifindex=12)
+        stage.killed()
+        await stage.adoption.resume()
+
+    run(main(), stage.clock)
+    again = Link(ifindex=12, name="eth0", mac=MAC)
+    assert len(Holdings.of(again, stage.batch.messages, 0).addresses) == held
     assert stage.file.read() is None
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tapbond.errors import TapbondError
@@ -46,8 +47,8 @@ def test_the_file_exists_only_while_there_is_something_in_it(path: Path) -> None
     assert not path.exists()
     assert Journal(path).left_behind() == []
     journal.record(original())
-    journal.clear()
-    journal.clear()
+    journal.keep(())
+    journal.keep(())
     assert not path.exists()
 
 
@@ -133,6 +134,15 @@ def test_one_that_has_gone_is_fine() -> None:
     stage = network()
     stage.delete("eth2")
     run(original(up=False).restore(stage.rtnetlink), VirtualClock())
+
+
+def test_its_own_mac_comes_back_whatever_it_was_given_last() -> None:
+    """A change that was to be taken back, and was not: what is written down says that it has its own."""
+    stage = network()
+    stage.change("eth2", mac="52:54:00:00:00:99")
+    changed = replace(original(), given_macs=("52:54:00:00:00:99", MAC))
+    run(changed.restore_mac(stage.rtnetlink), VirtualClock())
+    assert stage.device("eth2").mac == MAC
 
 
 def test_a_refusal_is_said() -> None:

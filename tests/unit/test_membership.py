@@ -353,3 +353,20 @@ def test_closing_while_a_link_is_registered_gives_it_back(play: Callable[[Scene]
 
     stage = play(scene)
     assert stage.network.device("eth1").mtu == 1400
+
+
+def test_a_link_that_waits_for_its_turn_while_all_is_given_back_is_left_alone(
+    play: Callable[[Scene], Stage],
+) -> None:
+    waiting: list[asyncio.Task[None]] = []
+
+    async def scene(stage: Stage) -> None:
+        link = stage.network.add("eth1", "52:54:00:00:00:77", mtu=1400)
+        await stage.members.one_at_a_time.acquire()
+        waiting.append(asyncio.create_task(stage.members.register(link.ifindex, Role.PRIMARY)))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(stage.members.one_at_a_time.release)
+
+    stage = play(scene)
+    assert isinstance(waiting[0].exception(), TapbondError)
+    assert stage.network.device("eth1").mtu == 1400

@@ -1,10 +1,12 @@
 """Slaves that live in a private namespace: what they were is put back, and no ifindex is mistaken for another."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_interface
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tapbond.adopted import AdoptionFile
@@ -15,7 +17,7 @@ from tapbond.isolation.netns import NetnsIsolation
 from tapbond.journal import Journal
 from tapbond.membership import Membership
 from tapbond.model import Detector, Event, Link, ReceiveMode, Role
-from tapbond.recovery import clean_up
+from tapbond.recovery import clean_up, forget
 from tapbond.registrar import Registrar
 from tapbond.registry import Registry
 from tapbond.rundir import RunDir
@@ -249,6 +251,42 @@ def test_the_next_start_puts_back_what_was_never_moved(stage: Stage, tmp_path: P
     run(again(), stage.clock)
     assert stage.home.device("eth1").mtu == 1400
     assert not stage.journal_path.exists()
+
+
+def test_what_could_not_be_put_back_is_kept_for_the_next_time(stage: Stage, tmp_path: Path) -> None:
+    """A step that the kernel refuses, and a namespace that cannot be opened now."""
+
+    async def scene() -> None:
+        stage.journal_path.rename(tmp_path / "kept")
+
+    stage.play(scene)
+    (tmp_path / "kept").rename(stage.journal_path)
+    journal = Journal(stage.journal_path)
+    eth0, eth1 = journal.left_behind()
+    elsewhere = msgspec.structs.replace(eth0, name="eth5", netns=77, netns_name=str(tmp_path / "nowhere"))
+    journal.keep((eth0, eth1, elsewhere))
+    stage.home.change("eth1", mtu=9000)
+    stage.home.rtnetlink.failures["set_mtu"] = [LinkRequestError("eth0: cannot", errno.EBUSY, "busy")]
+    nothing = Adoption(FakeBatch(), stage.home.links, AdoptionFile(tmp_path / "adopted"))
+
+    async def again() -> list[str]:
+        return await clean_up("tb0", FakePlace(stage.home), journal, tmp_path / "pin", nothing)
+
+    unreachable = f"slave eth5 not put back: its namespace {tmp_path / 'nowhere'} cannot be opened"
+    assert run(again(), stage.clock) == ["slave eth0 not completely put back", "slave eth1 put back", unreachable]
+    assert [original.name for original in journal.left_behind()] == ["eth0", "eth5"]
+    assert run(again(), stage.clock) == ["slave eth0 put back", unreachable]
+    assert forget_words(tmp_path, journal) == ["slave eth5 forgotten"]
+
+
+def forget_words(folder: Path, journal: Journal) -> list[str]:
+    """Forget what a journal holds, as if it were that of a failover below ``folder``."""
+    run_dir = RunDir(folder).make()
+    Journal(run_dir.journal("tb0")).keep(journal.left_behind())
+    words = forget("tb0", run_dir)
+    assert not run_dir.journal("tb0").exists()
+    assert forget("tb0", run_dir) == []
+    return words
 
 
 def test_the_kinds() -> None:

@@ -40,11 +40,16 @@ class Announcer:
         self._read = read
         self._told: tuple[str, list[bytes]] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None
 
     def introduce(self, ifindex: int, mac: str) -> None:
         """Say which link the failover is, and which MAC it has from now on."""
+        known = (self.ifindex, self.mac) == (ifindex, mac)
         self.ifindex, self.mac = ifindex, mac
-        self.refresh()
+        if not known:
+            self.refresh()
+        elif self._soon is None:  # a thousand addresses may come with one reading of netlink
+            self._soon = asyncio.get_running_loop().call_soon(self.refresh)
 
     def look_at(self, links: Links | None) -> None:
         """Ask these links from now on: the failover is in another namespace; None: where nobody may look."""
@@ -52,6 +57,7 @@ class Announcer:
 
     def refresh(self) -> None:
         """Have the data path announce what there is now."""
+        self._forget_soon()
         if not self.ifindex:
             return
         frames: list[bytes] = []
@@ -68,6 +74,7 @@ class Announcer:
         Args:
             port: None: on none, so that there is nothing left to say.
         """
+        self._catch_up()
         self.close()
         if port is not None and self._count:
             self._add_to_announcement(port)
@@ -75,15 +82,27 @@ class Announcer:
 
     def begin(self, port: int) -> None:
         """Announce from the beginning, all ``count`` times: something else than the pump announced."""
+        self._catch_up()
         self.close()
         if self._count:
             self._once_more(port, self._count)
 
     def close(self) -> None:
         """Announce no more until the next switchover."""
+        self._forget_soon()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _catch_up(self) -> None:
+        """Take in what has changed a moment ago."""
+        if self._soon is not None:
+            self.refresh()
+
+    def _forget_soon(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
 
     def _repeat(self, port: int, left: int) -> None:
         self._timer = None

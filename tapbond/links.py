@@ -17,7 +17,7 @@ import structlog
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from tapbond.errors import NoSuchInterfaceError
+from tapbond.errors import NoSuchInterfaceError, TapbondError
 from tapbond.model import Detector, Link, LinkCounters
 from tapbond.netns import OpenSocket
 from tapbond.rtnetlink import (
@@ -39,6 +39,8 @@ GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
 
 READ_SIZE = 1 << 16
 RECEIVE_BUFFER = 1 << 20
+AGAIN_S = 1.0
+"""After so long links that could not be read are read again."""
 LINK_HEADER = struct.Struct("=IHHIIBxHiII")
 """nlmsghdr and ifinfomsg: length, type, flags, sequence, port, family, device type, index, IFF_*, change."""
 
@@ -180,10 +182,29 @@ class Links:
         log.warning("netlink events lost, reading all links again", resyncs=self.resyncs)
         self._unsubscribe()
         self._subscribe()
-        self._resync = asyncio.create_task(self._dump())
+        self._resync = asyncio.create_task(self._dump_again())
 
     async def _dump(self) -> None:
         """Read everything; what happens meanwhile waits on the socket, so that it comes after."""
+        try:
+            await self._read_all()
+        finally:
+            if self._socket is not None:
+                asyncio.get_running_loop().add_reader(self._socket.fileno(), self.read_pending)
+
+    async def _dump_again(self) -> None:
+        """Read everything, however often it takes."""
+        while True:
+            try:
+                await self._dump()
+            except (TapbondError, OSError) as error:
+                log.warning("cannot read the links, trying again", error=str(error))
+                self._unwatch()
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
+
+    async def _read_all(self) -> None:
         found = await self._rtnetlink.links()
         addresses = await self._rtnetlink.addresses()
         when_ns = self._clock()
@@ -194,8 +215,6 @@ class Links:
             if (present := addresses.get(link.ifindex, set())) != self._addresses.get(link.ifindex, set()):
                 self._addresses[link.ifindex] = present
                 self._tell_addresses(link.ifindex)
-        if self._socket is not None:
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self.read_pending)
 
     def _parse(self, data: bytes) -> None:
         """Take one datagram of messages apart; those of the bridge's port state are not links."""

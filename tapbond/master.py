@@ -79,11 +79,11 @@ class Master:
 
     def set_carrier(self, on: bool) -> None:
         """Switch the carrier that the host sees."""
-        log.info("carrier on" if on else "carrier off", failover=self.name)
         try:
             self._tap.set_carrier(on)
         except OSError as error:
             self.failed(error.strerror or str(error))
+        log.info("carrier on" if on else "carrier off", failover=self.name)
 
     def failed(self, reason: str) -> None:
         """Tell that the TAP has gone."""

@@ -7,12 +7,12 @@ everything is compared anyway, so that no chance order of events can leave a wro
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from tapbond._core import ffi, lib
 from tapbond.datapath import DataPath
 from tapbond.links import Links
-from tapbond.model import Detector
+from tapbond.model import Detector, Link
 from tapbond.netns import OpenSocket
 from tapbond.slave import Slave
 
@@ -30,6 +30,7 @@ class CarrierPoll:
         clock: CLOCK_MONOTONIC in ns.
         interval_s: 0: never.
         open_socket: in the slaves' network namespace.
+        off_loop: asks where it keeps nobody waiting: the kernel answers under its RTNL lock.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class CarrierPoll:
         clock: Callable[[], int],
         interval_s: float = POLL_S,
         open_socket: OpenSocket = socket.socket,
+        off_loop: Callable[[Callable[[int], bool | None], int], Awaitable[bool | None]] = asyncio.to_thread,
     ) -> None:
         self._slaves = slaves
         self._links = links
@@ -47,6 +49,9 @@ class CarrierPoll:
         self._clock = clock
         self._interval_s = interval_s
         self._open_socket = open_socket
+        self._off_loop = off_loop
+        self._comparing: asyncio.Task[None] | None = None
+        self._again = False
         self._watch = ffi.NULL
         self._timer: asyncio.TimerHandle | None = None
 
@@ -81,18 +86,35 @@ class CarrierPoll:
         asyncio.get_running_loop().remove_reader(lib.tb_watch_event_fd(self._watch))
         lib.tb_watch_free(self._watch)
         self._watch = ffi.NULL
-        if self._timer is not None:
-            self._timer.cancel()
+        for waiting in (self._timer, self._comparing):
+            if waiting is not None:
+                waiting.cancel()
 
     def compare(self) -> None:
-        """Compare what the devices say with what is believed of them."""
-        for slave in tuple(self._slaves):
-            ready = self._datapath.ready(slave.link.ifindex)
-            if ready is None or not slave.link.up or ready == slave.link.carrier:
-                continue
-            # What netlink has queued is older than this answer: take it in first.
-            self._links.read_pending()
-            self._links.correct(slave.link, ready, self._clock(), Detector.POLL)
+        """Compare what the devices say with what is believed of them; once more if that is under way."""
+        self._again = True
+        if self._comparing is None or self._comparing.done():
+            self._comparing = asyncio.create_task(self._compare())
+
+    async def _compare(self) -> None:
+        while self._again:
+            self._again = False
+            for slave in tuple(self._slaves):
+                link = slave.link
+                ready = await self._off_loop(self._datapath.ready, link.ifindex)
+                if ready is not None and link.up and ready != link.carrier:
+                    self._correct(slave, link, ready)
+
+    def _correct(self, slave: Slave, link: Link, ready: bool) -> None:
+        """Take an answer for true, unless there is news that may be newer: then ask again.
+
+        What netlink has queued is older than the answer: it is taken in first.
+        """
+        self._links.read_pending()
+        if slave.link is not link:
+            self._again = True
+        elif slave in self._slaves:
+            self._links.correct(link, ready, self._clock(), Detector.POLL)
 
     def _changed(self) -> None:
         os.eventfd_read(lib.tb_watch_event_fd(self._watch))

@@ -9,6 +9,7 @@ import socket
 import structlog
 
 from tapbond._core import ffi, lib
+from tapbond.closing import close_all
 from tapbond.datapath import PumpEvent, PumpEventKind, PumpListener
 from tapbond.datapath.hearing import Hearing
 from tapbond.datapath.port import open_port
@@ -124,7 +125,7 @@ class Pump:
         generation = self._publish()
         await self._wait_adopted(generation)
         self._hearings.pop(port, None)
-        self._sockets.pop(port).close()
+        await close_all([self._sockets.pop(port)])
 
     def hear(self, filters: Filters) -> None:
         """Have every slave, those attached later too, let through what the failover wants to hear."""
@@ -219,12 +220,12 @@ class Pump:
         self._last_total = self.total()
         lib.tb_pump_free(self._pump)
         self._pump = ffi.NULL
-        for port_socket in self._sockets.values():
-            port_socket.close()
+        ports = list(self._sockets.values())
         self._sockets.clear()
         self._hearings.clear()
         self._held_back.clear()
         self._asking.close()
+        await close_all(ports)
 
     def _publish(self) -> int:
         self._check_open()

@@ -17,6 +17,7 @@ from typing import Protocol
 import structlog
 
 from tapbond._core import lib
+from tapbond.closing import close_soon
 from tapbond.errors import NoSuchInterfaceError, RightsError, TapbondError
 from tapbond.model import Link
 from tapbond.netns import OpenSocket
@@ -141,7 +142,7 @@ class SocketPort:
 
     def close(self) -> None:
         """Hear no more; the kernel undoes the membership."""
-        self._socket.close()
+        close_soon(self._socket)
 
     def _prepare(self, link: Link, patterns: Iterable[Sequence[Match]]) -> None:
         self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)

@@ -1,10 +1,13 @@
 """Start, stop, be killed, be run twice: nothing is left, nothing stands in the way."""
 
+import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from observe import Start, everything, ip_link, link_names
@@ -222,3 +225,27 @@ def test_a_process_that_was_killed_does_not_answer(lab: Lab, start: Start, tmp_p
     assert refusal(lab, "status", "--run-dir", str(tmp_path)) == (
         "tapbond: no failover runs in this network namespace"
     )
+
+
+def test_a_log_that_nobody_reads_stops_nothing(lab: Lab, tmp_path: Path) -> None:
+    """Its standard error is a pipe that is full."""
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(write, b"x" * 4096)
+    here = ["--run-dir", str(tmp_path)]
+    process = lab.host.spawn([sys.executable, "-m", "tapbond", "run", "tb0", *NAMED, "-v", *here], stderr=write)
+    os.close(write)
+
+    def status() -> dict[str, Any]:
+        return json.loads(lab.host.check_output([sys.executable, "-m", "tapbond", "status", "--json", *here]))
+
+    wait_until(lambda: list(tmp_path.glob("net-*/tb0.sock")), what="the control socket")
+    wait_until(lambda: status()["active"] == "eth1", what="it to run")
+    for number in range(20):
+        lab.down("eth1")
+        wait_until(lambda: status()["active"] == "eth0", what=f"the switchover {number}")
+        lab.up("eth1")
+        wait_until(lambda: status()["active"] == "eth1", what=f"the way back {number}")
+    process.terminate()
+    assert process.wait(10) == 0
+    os.close(read)

@@ -1,6 +1,7 @@
 """rtnetlink as it really is: events overflow, links come and go faster than they are read."""
 
 import asyncio
+import errno
 import os
 import random
 import threading
@@ -14,6 +15,7 @@ import uvloop
 
 from tapbond import Failover
 from tapbond._core import lib
+from tapbond.errors import LinkRequestError
 from tapbond.lab import Lab, Namespace, wait_until
 from tapbond.lab.namespace import checked
 from tapbond.links import Links
@@ -56,9 +58,22 @@ def on_uvloop(namespace: Namespace, main: Callable[[], Coroutine[None, None, T]]
         return thread.submit(run).result()
 
 
-def test_an_overrun_is_followed_by_a_resync() -> None:
+@pytest.mark.parametrize("failures", [0, 1])
+def test_an_overrun_is_followed_by_a_resync(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the kernel does not answer the first time."""
+    left = [0]
+
+    class Reluctant(Rtnetlink):
+        async def links(self) -> list[Link]:
+            if left[0]:
+                left[0] -= 1
+                raise LinkRequestError("rtnetlink", errno.ENOBUFS, "No buffer space available")
+            return await super().links()
+
+    monkeypatch.setattr("tapbond.links.AGAIN_S", 0.05)
+
     async def main() -> None:
-        rtnetlink = await Rtnetlink().open()
+        rtnetlink = await Reluctant().open()
         links = Links(rtnetlink, receive_buffer=1)  # the kernel's minimum: a few events
         notes = Notes()
         links.listen(notes)
@@ -76,12 +91,14 @@ def test_an_overrun_is_followed_by_a_resync() -> None:
                 for number in range(200):
                     ipr.link("set", index=v0.ifindex, mtu=1000 + number)  # type: ignore[attr-defined]
 
+            left[0] = failures
             # The loop stands still meanwhile, as if the process had not been scheduled.
             links._rtnetlink._thread.submit(storm, links._rtnetlink._ipr).result()
             async with asyncio.timeout(10):
                 while notes.links[v0.ifindex].mtu != 1199:
                     await asyncio.sleep(0.01)
             assert links.resyncs > 0
+            assert left == [0]
             await rtnetlink.delete(v0)
             async with asyncio.timeout(10):
                 while v0.ifindex in notes.links:

@@ -22,6 +22,11 @@ from tapbond.testing import FakeNetwork, FakePump, VirtualClock, run
 MAC = "52:54:00:00:00:01"
 
 
+async def ask(ready: Callable[[int], bool | None], ifindex: int) -> bool | None:
+    """A virtual clock waits for no thread."""
+    return ready(ifindex)
+
+
 class Stage:
     """A poll over eth0 and eth1, and a note of what listeners are told."""
 
@@ -35,7 +40,7 @@ class Stage:
         ]
         self.told: list[tuple[str, bool, Detector, int]] = []
         self.network.links.listen(self)
-        self.poll = CarrierPoll(self.slaves, self.network.links, self.pump, self.clock, interval_s)
+        self.poll = CarrierPoll(self.slaves, self.network.links, self.pump, self.clock, interval_s, off_loop=ask)
 
     def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
         self.told.append((link.name, link.carrier, detector, when_ns))

@@ -5,6 +5,8 @@ import re
 import socket
 import struct
 import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,6 +101,21 @@ class Wire:
             if self._wanted(frame):
                 self.headers.append(data[:10])
                 self.frames.append(frame)
+
+
+def run_inside(options: str, file: str, chosen: str) -> str:
+    """Run tests of a file as root of a user namespace (unshare(1)); return what pytest says."""
+    with tempfile.TemporaryDirectory() as base:  # a short name: sockets are made below it
+        pytest_inside = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", file, "-k", chosen]
+        done = subprocess.run(
+            ["unshare", options, *pytest_inside, "--basetemp", f"{base}/t"],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def retag(frame: bytes, ancillary: list[tuple[int, int, bytes]]) -> bytes:

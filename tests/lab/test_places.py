@@ -18,13 +18,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from observe import Start, Wire, everything, ip_link, link_names
+from observe import Start, Wire, everything, ip_link, link_names, run_inside
 
 from tapbond._core import lib
 from tapbond.lab import FAR_V4, HOST_V4, HOST_V6, MAC, Lab, Namespace, UdpFlow, total, wait_until
@@ -472,14 +471,4 @@ def test_killed_and_started_again(lab: Lab, tmp_path: Path, again: str) -> None:
 def test_as_root_of_a_user_namespace() -> None:
     """(b) and (d) inside ``unshare -Urn``, without a mount namespace."""
     chosen = "hot_plug_and_matching or moved_into_a_container or ends_with_the_container"
-    with tempfile.TemporaryDirectory() as base:  # a short name: sockets are made below it
-        pytest_inside = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-        done = subprocess.run(
-            ["unshare", "-Urn", *pytest_inside, "-k", chosen, "--basetemp", f"{base}/t"],
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    assert "3 passed" in run_inside("-Urn", __file__, chosen)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from observe import Start, everything, ip_link, link_names
+from observe import Start, everything, ip_link, link_names, run_inside
 from test_isolation import answers, is_arp_reply, is_echo_reply
 from test_places import NAMED, answered, becomes_active, numbered_traffic, refusal
 
@@ -291,17 +291,7 @@ def test_where_nothing_can_be_mounted_it_is_refused() -> None:
 @pytest.mark.tools("unshare")
 def test_as_root_of_a_user_namespace_with_mounts_of_its_own() -> None:
     chosen = "sigterm_leaves or killed_and_started_again or numbered"
-    with tempfile.TemporaryDirectory() as base:
-        pytest_inside = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-        done = subprocess.run(
-            ["unshare", "-Urnm", *pytest_inside, "-k", chosen, "--basetemp", f"{base}/t"],
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "4 passed" in run_inside("-Urnm", __file__, chosen)
 
 
 def test_the_doctor_tries_it(tmp_path: Path) -> None:

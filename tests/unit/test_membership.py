@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from world import Registering
 
 from tapbond.errors import BusyError, NoSuchSlaveError, RefusedError, TapbondError
 from tapbond.isolation import BridgeIsolation
 from tapbond.journal import Journal
 from tapbond.membership import Membership
-from tapbond.model import Detector, Event, Link, ReceiveMode, Role, SlaveRefused, SlaveRegistered, SlaveReleased
+from tapbond.model import Event, ReceiveMode, Role, SlaveRefused, SlaveRegistered, SlaveReleased
 from tapbond.registrar import Registrar
 from tapbond.registry import Registry
 from tapbond.rundir import RunDir
@@ -23,7 +24,7 @@ OTHER = "52:54:00:00:00:02"
 DRAIN_S = 0.05
 
 
-class Stage:
+class Stage(Registering):
     """A failover tb0 without its TAP: eth0 is the named standby, whatever has the MAC the primary."""
 
     def __init__(self, tmp_path: Path) -> None:
@@ -59,25 +60,6 @@ class Stage:
             clock=self.clock,
         )
         self.members.up = True
-
-    # What Failover does with what the links tell.
-
-    def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
-        slave = self.members.slave_of(link)
-        if slave is None:
-            self.members.consider(link)
-        else:
-            self.selector.update(slave, link, detector, when_ns)
-
-    def link_removed(self, link: Link, when_ns: int) -> None:
-        self.members.gone(link, when_ns)
-
-    def addresses_changed(self, ifindex: int) -> None:
-        pass
-
-    @property
-    def slaves(self) -> dict[str, Role]:
-        return {slave.name: slave.role for slave in self.selector.slaves}
 
     def told(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from world import Registering
 
 from tapbond.adopted import AdoptionFile
 from tapbond.adoption import Adoption
@@ -16,7 +17,7 @@ from tapbond.isolation import KINDS, NoIsolation
 from tapbond.isolation.netns import NetnsIsolation
 from tapbond.journal import Journal
 from tapbond.membership import Membership
-from tapbond.model import Detector, Event, Link, ReceiveMode, Role
+from tapbond.model import Event, ReceiveMode, Role
 from tapbond.recovery import clean_up, forget
 from tapbond.registrar import Registrar
 from tapbond.registry import Registry
@@ -32,7 +33,7 @@ HOME, PRIVATE = 1, 2
 EEXIST = LinkRequestError("eth1: cannot move it", 17, "File exists")
 
 
-class Stage:
+class Stage(Registering):
     """A failover tb0 without its TAP; eth0 is the standby, eth1 the primary, both at home still."""
 
     def __init__(self, tmp_path: Path) -> None:
@@ -73,23 +74,6 @@ class Stage:
         self.addresses = {ip_interface("fe80::1/64"), ip_interface("192.0.2.9/24")}
         self.home.set_addresses("eth1", self.addresses)
         self.before = dict(self.home.devices)
-
-    def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
-        slave = self.members.slave_of(link)
-        if slave is None:
-            self.members.consider(link)
-        else:
-            self.selector.update(slave, link, detector, when_ns)
-
-    def link_removed(self, link: Link, when_ns: int) -> None:
-        self.members.gone(link, when_ns)
-
-    def addresses_changed(self, ifindex: int) -> None:
-        pass
-
-    @property
-    def slaves(self) -> dict[str, Role]:
-        return {slave.name: slave.role for slave in self.selector.slaves}
 
     def play(self, scene: Callable[[], Awaitable[None]]) -> None:
         async def main() -> None:

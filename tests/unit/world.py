@@ -7,7 +7,7 @@ from tapbond.isolation import NoIsolation
 from tapbond.journal import Journal
 from tapbond.macpolicy import POLICIES
 from tapbond.membership import Membership
-from tapbond.model import ChangeRefused, Detector, Event, Link
+from tapbond.model import ChangeRefused, Detector, Event, Link, Role
 from tapbond.propagation import Propagation
 from tapbond.registrar import Registrar
 from tapbond.registry import Registry
@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 
 MAC = "52:54:00:00:00:01"
 OTHER = "52:54:00:00:00:02"
+
+
+class Registering:
+    """What Arrivals does with what the links tell, for stages that have none."""
+
+    members: Membership
+    selector: Selector
+
+    def link_changed(self, link: Link, when_ns: int, detector: Detector) -> None:
+        slave = self.members.slave_of(link)
+        if slave is None:
+            self.members.consider(link)
+        else:
+            self.selector.update(slave, link, detector, when_ns)
+
+    def link_removed(self, link: Link, when_ns: int) -> None:
+        self.members.gone(link, when_ns)
+
+    def addresses_changed(self, ifindex: int) -> None:
+        pass
+
+    @property
+    def slaves(self) -> dict[str, Role]:
+        return {slave.name: slave.role for slave in self.selector.slaves}
 
 
 class World:

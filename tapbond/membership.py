@@ -167,7 +167,9 @@ class Membership:
         self._closing = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_DEADLINE_S)
-        for slave in sorted(self._selector.retire(), key=lambda slave: (RANK[slave.role], slave.port)):
+        async with self.one_at_a_time:  # one that is being registered by hand is no task of ours
+            slaves = self._selector.retire()
+        for slave in sorted(slaves, key=lambda slave: (RANK[slave.role], slave.port)):
             await self._release(slave, "failover destroyed")
 
     async def _register_found(self, ifindex: int) -> None:

@@ -352,3 +352,28 @@ def test_a_link_that_waits_for_its_turn_while_all_is_given_back_is_left_alone(
     stage = play(scene)
     assert isinstance(waiting[0].exception(), TapbondError)
     assert stage.network.device("eth1").mtu == 1400
+
+
+def test_a_registration_under_way_while_everything_is_closed_is_given_back_too(
+    play: Callable[[Scene], Stage],
+) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.members.expect([77])
+        stage.network.add("eth1", MAC, ifindex=77, mtu=1400)
+        goes_on = asyncio.Event()
+        original = stage.network.rtnetlink.set_mtu
+
+        async def set_mtu(link: Link, mtu: int) -> None:
+            await goes_on.wait()
+            await original(link, mtu)
+
+        stage.network.rtnetlink.set_mtu = set_mtu  # type: ignore[method-assign]
+        adding = asyncio.create_task(stage.members.register(77, Role.PRIMARY))
+        await asyncio.sleep(1)
+        closing = asyncio.create_task(stage.members.close())
+        await asyncio.sleep(1)
+        goes_on.set()
+        await asyncio.gather(adding, closing)
+        assert stage.slaves == {}
+
+    assert play(scene).network.device("eth1").mtu == 1400

@@ -106,8 +106,12 @@ class Adoption:
             Whether there is anything to adopt.
 
         Raises:
-            TapbondError: an address was refused; finish() undoes it.
+            TapbondError: an address was refused, and finish() undoes it; or what was adopted before is still kept.
         """
+        if (kept := self._file.read()) is not None and kept.stage is not Stage.HELD:
+            way_out = f"put it back with tapbond restore, or drop it with tapbond restore --forget {kept.failover}"
+            what = f"{kept.counted()} of {kept.name} are kept since an earlier run"
+            raise TapbondError(f"{tap.name}: {what}: {way_out}")
         everything, now_ns = await self._batch.dump(), self._clock()
         held = Holdings.of(standby, everything, now_ns)
         if all(is_link_local(address) for address in held.addresses):
@@ -122,8 +126,6 @@ class Adoption:
             held=held,
             own=Holdings.of(tap, everything, now_ns),
         )
-        if (kept := self._file.read()) is not None:
-            log.warning("forgetting what was kept of an earlier run", standby=kept.name, what=kept.counted())
         self._watched = True
         self._file.write(self._adopted)
         await self._batch.perform(add_addresses(held.moved(standby, tap, now_ns), tap))
@@ -165,7 +167,8 @@ class Adoption:
         where = f"{adopted.name} of {adopted.failover}"
         if adopted.stage is not Stage.HELD and adopted.standby_now(self._links) is None:
             self._adopted = None
-            return f"{where}: kept, no such interface with MAC {adopted.mac} (or: tapbond restore --forget)"
+            way_out = f"or: tapbond restore --forget {adopted.failover}"
+            return f"{where}: kept, no such interface with MAC {adopted.mac} ({way_out})"
         await self.give_back()
         await self.finish()
         return "" if adopted.stage is Stage.HELD else f"{where}: {adopted.counted()}"

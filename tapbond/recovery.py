@@ -9,7 +9,7 @@ import structlog
 
 from tapbond.adopted import AdoptionFile
 from tapbond.adoption import Adoption
-from tapbond.errors import TapbondError
+from tapbond.errors import BusyError, TapbondError
 from tapbond.isolation.bridge import bridge_name
 from tapbond.journal import Journal, Original, undo
 from tapbond.model import Link
@@ -51,7 +51,7 @@ async def clean_up(
         kept = list[Original]()
         for original in left:
             place = places.get(original.netns or home.inode)
-            words, is_done = await _put_back(failover, original, place, returned, shows_netns(pin))
+            words, is_done = await _put_back(failover, original, place, returned, pin)
             done.append(words)
             if not is_done:
                 kept.append(original)
@@ -103,7 +103,7 @@ def forget(failover: str, run_dir: RunDir) -> list[str]:
 
 
 async def _put_back(
-    failover: str, original: Original, place: Place | None, returned: dict[str, Link], hidden: bool
+    failover: str, original: Original, place: Place | None, returned: dict[str, Link], pin: Path
 ) -> tuple[str, bool]:
     """Put one slave back; return in words what became of it, and whether that was all.
 
@@ -115,19 +115,32 @@ async def _put_back(
         original: as it was.
         place: where it was found; None: that namespace cannot be opened.
         returned: links that have just come home.
-        hidden: some did not.
+        pin: where those are that did not.
     """
     if place is None:
         return f"slave {original.name} not put back: its namespace {original.netns_name} cannot be opened", False
     link = _find(original, place, returned)
     if link is None:
-        if original.moved and hidden:
+        if original.moved and shows_netns(pin):
             return f"slave {original.name} not put back: it is still in its private namespace", False
         return f"slave {original.name} skipped: no such interface with MAC {original.mac}", True
+    if busy := _taken(failover, link, RunDir(pin.parent.parent, place.inode)):
+        return f"slave {link.name} not put back: {busy}", False
     log.info("putting back a slave of an earlier run", failover=failover, slave=link.name)
     done = await undo(link.name, [partial(original.restore_mac, place.rtnetlink, link.ifindex)])
     done &= await original.restore(place.rtnetlink, link.ifindex)
     return f"slave {link.name} {'' if done else 'not completely '}put back", done
+
+
+def _taken(failover: str, link: Link, run_dir: RunDir) -> str:
+    """Return whose slave a link is by now, empty: nobody's."""
+    if not run_dir.path.exists():
+        return ""
+    try:
+        run_dir.lock_link(link.ifindex, link.name, failover).release()
+    except BusyError as error:
+        return str(error)
+    return ""
 
 
 async def _remove_bridge(failover: str, place: Place) -> list[str]:

@@ -11,7 +11,7 @@ from tapbond.errors import TapbondError
 
 @click.command("restore")
 @click.argument("failover", metavar="[NAME]", required=False)
-@click.option("--forget", "forgetting", is_flag=True, help="Drop instead what cannot be put back.")
+@click.option("--forget", "forgetting", is_flag=True, help="Drop what is kept of NAME instead.")
 @run_dir_option
 def command(failover: str | None, forgetting: bool, run_dir: Path | None) -> None:
     """Put back what a failover that was killed left: slaves, addresses, routes.
@@ -26,6 +26,8 @@ def command(failover: str | None, forgetting: bool, run_dir: Path | None) -> Non
     from tapbond.service.daemon import run  # noqa: PLC0415
     from tapbond.service.logs import configure  # noqa: PLC0415
 
+    if forgetting and failover is None:
+        raise click.UsageError("--forget wants a NAME")
     configure(verbose=False, quiet=True)
     place = RunDir(run_dir)
     names = [name for name in place.left_behind() if failover in (None, name)]

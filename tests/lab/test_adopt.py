@@ -249,8 +249,15 @@ def test_what_a_standby_that_has_gone_had_is_kept_until_it_is_back(lab: Lab, sta
     lab.unplug("eth0")
     for _ in range(2):
         said = tapbond(lab, tmp_path, "restore")
-        assert f"eth0 of tb0: kept, no such interface with MAC {lab.mac} (or: tapbond restore --forget)" in said
+        assert (
+            f"eth0 of tb0: kept, no such interface with MAC {lab.mac} (or: tapbond restore --forget tb0)" in said
+        )
         assert said.count("\n") == 1
+    refused = tapbond(lab, tmp_path, "run", "tb0", "--standby", "eth1", "--adopt", status=1)
+    assert (
+        "eth0 are kept since an earlier run: put it back with tapbond restore" in refused
+        or "nothing to" in refused
+    )
     lab.plug("eth0")
     lab.up("eth0")
     assert re.search(r"eth0 of tb0: \d+ addresses", tapbond(lab, tmp_path, "restore"))
@@ -261,6 +268,7 @@ def test_what_a_standby_that_has_gone_had_is_kept_until_it_is_back(lab: Lab, sta
 def test_what_is_kept_may_be_forgotten(lab: Lab, start: Start, tmp_path: Path) -> None:
     go_live(lab)
     process = adopt(lab, start)
+    assert "--forget wants a NAME" in tapbond(lab, tmp_path, "restore", "--forget", status=2)
     said = tapbond(lab, tmp_path, "restore", "tb0", "--forget", status=1)
     assert "already run by process" in said
     process.stop(signal.SIGKILL)

@@ -284,7 +284,9 @@ def steps_of(tmp_path: Path, *, stop: bool) -> int:
             await stage.stop()
         return len(stage.batch.steps) - (started if stop else 0)
 
-    return run(main(), stage.clock)
+    steps = run(main(), stage.clock)
+    stage.file.clear()
+    return steps
 
 
 def as_set(messages: Sequence[Message]) -> set[object]:
@@ -471,7 +473,7 @@ def test_a_link_that_is_another_now_is_left_alone_and_the_record_kept(
         stage.network.change("eth0", **properties)
     before = list(stage.batch.messages)
     said = run(stage.adoption.resume(), stage.clock)
-    assert said == f"eth0 of tb0: kept, no such interface with MAC {MAC} (or: tapbond restore --forget)"
+    assert said == f"eth0 of tb0: kept, no such interface with MAC {MAC} (or: tapbond restore --forget tb0)"
     assert stage.batch.messages == before
     assert stage.file.read() is not None
 
@@ -488,6 +490,18 @@ def test_the_standby_is_known_whatever_mac_it_is_given_meanwhile(tmp_path: Path)
     run(main(), stage.clock)
     assert as_set(stage.batch.messages) == as_set(live())
     assert stage.file.read() is None
+
+
+def test_what_is_kept_is_not_overwritten_by_another_adoption(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, [*live(), address(OTHER, "10.7.0.1/24")])
+    run(stage.start(), stage.clock)
+    stage.killed()
+    stage.network.delete("eth0")
+    with pytest.raises(TapbondError, match=r"eth0 are kept since an earlier run: .* tapbond restore --forget tb0"):
+        run(stage.process().hold(OTHER, TAP), stage.clock)
+    kept = stage.file.read()
+    assert kept is not None
+    assert kept.name == "eth0"
 
 
 def test_a_standby_that_is_gone_at_the_end_leaves_all_written_down(tmp_path: Path) -> None:

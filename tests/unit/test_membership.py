@@ -11,7 +11,7 @@ from tapbond.errors import BusyError, NoSuchSlaveError, RefusedError, TapbondErr
 from tapbond.isolation import BridgeIsolation
 from tapbond.journal import Journal
 from tapbond.membership import Membership
-from tapbond.model import Event, ReceiveMode, Role, SlaveRefused, SlaveRegistered, SlaveReleased
+from tapbond.model import Event, Link, ReceiveMode, Role, SlaveRefused, SlaveRegistered, SlaveReleased
 from tapbond.registrar import Registrar
 from tapbond.registry import Registry
 from tapbond.rundir import RunDir

@@ -263,6 +263,30 @@ def test_what_could_not_be_put_back_is_kept_for_the_next_time(stage: Stage, tmp_
     assert forget_words(tmp_path, journal) == ["slave eth5 forgotten"]
 
 
+def test_a_link_that_another_failover_has_by_now_is_left_to_it(stage: Stage, tmp_path: Path) -> None:
+    async def scene() -> None:
+        stage.journal_path.rename(tmp_path / "kept")
+
+    stage.play(scene)
+    (tmp_path / "kept").rename(stage.journal_path)
+    journal = Journal(stage.journal_path)
+    folder = tmp_path / "run"
+    ifindex = stage.home.device("eth1").ifindex
+    other = RunDir(folder, HOME).make().lock_link(ifindex, "eth1", "tb1")
+    stage.home.change("eth1", mtu=9000)
+    nothing = Adoption(FakeBatch(), stage.home.links, AdoptionFile(tmp_path / "adopted"))
+
+    async def again() -> list[str]:
+        pin = RunDir(folder, HOME).pin("tb0")
+        return await clean_up("tb0", FakePlace(stage.home), journal, pin, nothing)
+
+    eth0, eth1 = run(again(), stage.clock)
+    assert (eth0, eth1) == ("slave eth0 put back", "slave eth1 not put back: eth1: already a slave of tb1")
+    assert stage.home.device("eth1").mtu == 9000
+    other.release()
+    assert run(again(), stage.clock) == ["slave eth1 put back"]
+
+
 def forget_words(folder: Path, journal: Journal) -> list[str]:
     """Forget what a journal holds, as if it were that of a failover below ``folder``."""
     run_dir = RunDir(folder).make()

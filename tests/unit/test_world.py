@@ -231,7 +231,8 @@ class Play:
             assert active == before
         elif self.configuration.reselect is Reselect.ALWAYS:
             assert active in fit
-            assert RANK[active] == min(RANK[name] for name in fit)
+            # A sticky one that has settled before the best of them is left for no better one.
+            assert RANK[active] == min(RANK[name] for name in fit) or active in self.configuration.sticky
         else:
             assert active in fit  # the best of those that had settled when ``before`` was given up
         assert {slave.link.mtu for slave in selector.slaves} <= {self.mtu}

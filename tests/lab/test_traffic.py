@@ -71,6 +71,9 @@ def test_stream_as_fast_as_possible(pair: Pair) -> None:
 
 def test_pair_through_a_bridge_carries_traffic() -> None:
     with Pair(bridge=True, mtu=4000) as bridged:
+        bridged.far.check_output(
+            ["ping", "-c1", "-W5", HOST_V4]
+        )  # the bridge's ports forward, neighbours are known
         with UdpFlow(bridged.far, bridged.host, HOST_V4, 5000, rate=1000, seconds_max=60, size=3900) as flow:
             flow.start()
             wait_until(lambda: flow.received >= 50)

@@ -69,6 +69,7 @@ def test_stream_as_fast_as_possible(pair: Pair) -> None:
     assert stream.record().receive_error == 0
 
 
+@pytest.mark.tools("ping")
 def test_pair_through_a_bridge_carries_traffic() -> None:
     with Pair(bridge=True, mtu=4000) as bridged:
         bridged.far.check_output(

@@ -5,6 +5,7 @@ was asked. Everything after that is counted here.
 """
 
 import asyncio
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
 from tapbond.announce import announcements, tagged
@@ -122,11 +123,12 @@ class Announcer:
             self._datapath.send(port, frame)
 
     def _reports(self) -> list[bytes]:
-        """Return the reports of all groups, as the kernel tells of them now."""
+        """Return the reports of all groups, as the kernel tells of them now: each file is read once for all."""
+        read = cache(self._read)
         return [
             tagged(frame, voice.tags)
             for voice in self._voices()
-            for frame in reports(voice.mac, joined(voice.ifindex, self._read), self._addresses(voice.ifindex))
+            for frame in reports(voice.mac, joined(voice.ifindex, read), self._addresses(voice.ifindex))
         ]
 
     def _voices(self) -> list[Voice]:

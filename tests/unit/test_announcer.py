@@ -184,6 +184,23 @@ def test_groups_are_reported_with_each_announcement_as_they_are_then() -> None:
     stage.play(scene)
 
 
+def test_the_groups_of_all_are_read_once_a_round() -> None:
+    stage = Stage()
+    asked: list[str] = []
+    stage.announcer._read = lambda name: (asked.append(name), "")[1]
+
+    async def scene() -> None:
+        for number in range(20):
+            mac = f"02:00:5e:20:00:{number:02x}"
+            stage.network.add(f"mv{number}", mac, kind="macvlan", parent=stage.tap.ifindex)
+        stage.sends(0)
+        assert sorted(asked) == ["igmp", "igmp6"]
+        await asyncio.sleep(60)
+        assert sorted(asked) == ["igmp"] * 3 + ["igmp6"] * 3
+
+    stage.play(scene)
+
+
 # What.
 
 

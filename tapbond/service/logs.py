@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import select
 import sys
 from collections import deque
 from threading import Condition, Thread
@@ -69,6 +70,10 @@ class PatientStream:
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # whoever shares the descriptor has made it so
+                room = select.poll()
+                room.register(self._fd, select.POLLOUT)
+                room.poll()
             except OSError:  # nobody will ever read it
                 return
 

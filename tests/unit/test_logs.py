@@ -45,6 +45,21 @@ def test_what_nobody_reads_is_dropped_and_counted() -> None:
     assert text == "first\nline 0\nline 1\nline 2\ntapbond: 7 lines of log dropped: nobody read them\n"
 
 
+def test_a_descriptor_that_does_not_block_loses_nothing() -> None:
+    """O_NONBLOCK belongs to the open file: whoever started us may have set it."""
+    read, write = narrow_pipe()
+    os.write(write, b"x" * PIPE_LEN)
+    os.set_blocking(write, False)
+    stream = PatientStream(write)
+    stream.write("first\n")
+    stream.drain(timeout_s=0.05)
+    os.read(read, PIPE_LEN)
+    stream.drain(timeout_s=10)
+    os.close(write)
+    with os.fdopen(read) as reader:
+        assert reader.read() == "first\n"
+
+
 def test_a_reader_that_is_gone_is_no_error() -> None:
     read, write = narrow_pipe()
     os.close(read)

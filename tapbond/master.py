@@ -83,6 +83,7 @@ class Master:
             self._tap.set_carrier(on)
         except OSError as error:
             self.failed(error.strerror or str(error))
+            return
         log.info("carrier on" if on else "carrier off", failover=self.name)
 
     def failed(self, reason: str) -> None:

@@ -223,12 +223,15 @@ def command(
     if options["standby"] is None and options["mac"] is None:
         raise click.UsageError("give --standby LINK, or --mac to wait for links with that address")
     settings = _settings(failover, run_dir, options)
-    configure(verbose=verbose, quiet=quiet)
+    log = configure(verbose=verbose, quiet=quiet)
 
     async def main() -> None:
         await serve(Failover(failover, settings=settings), run_dir, ready_fd)
 
-    run(main())
+    try:
+        run(main())
+    finally:
+        log.drain()  # before the last line, which says why it ended
 
 
 def _settings(failover: str, run_dir: Path | None, options: dict[str, Any]) -> Settings:

@@ -78,8 +78,12 @@ class PatientStream:
                 return
 
 
-def configure(*, verbose: bool, quiet: bool) -> None:
-    """Log to standard error what happens; ``verbose``: also why; ``quiet``: only warnings. Colour on a tty."""
+def configure(*, verbose: bool, quiet: bool) -> PatientStream:
+    """Log to standard error what happens; ``verbose``: also why; ``quiet``: only warnings. Colour on a tty.
+
+    Returns:
+        The stream: what is written to standard error without it comes after what waits in it only by drain().
+    """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     stream = PatientStream(sys.stderr.fileno())
     atexit.register(stream.drain)
@@ -93,3 +97,4 @@ def configure(*, verbose: bool, quiet: bool) -> None:
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),  # write and flush are enough
         cache_logger_on_first_use=True,
     )
+    return stream

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BOTH = ("to far", "from far")
 ROUND_TRIP = ("round trip",)
 IPERF_PORT, FLOOD_PORT, ECHO_PORT = 5201, 5401, 5402
+MTU = 1500
 WARM_UP_S = 0.1
 HEADERS = 14 + 20 + 8
 """Ethernet, IPv4 and UDP."""
@@ -53,7 +54,7 @@ class Load(NamedTuple):
     directions: tuple[str, ...]
     measure: Measure
     """Takes the bed, one of the directions, and for how many seconds."""
-    mtu: int = 1500
+    mtu: int = MTU
     missing: Callable[[], str | None] = lambda: None
     """Returns why it cannot be had here, or None."""
     columns: tuple[str, ...] = ()
@@ -109,9 +110,7 @@ def _tcp4() -> str:
 def flood(bed: Bed, direction: str, seconds: float, size: int, segment: int = 0) -> dict[str, float]:
     """Return what arrives of UDP at full rate, and what a frame costs whom, in ns of processor time."""
     source, sink = bed.ends(direction)
-    with Flood(
-        source.namespace, sink.namespace, sink.address, FLOOD_PORT, size=size, segment=segment
-    ) as running:
+    with Flood(source.namespace, sink.namespace, sink.address, FLOOD_PORT, size=size, segment=segment) as running:
         time.sleep(WARM_UP_S)
         account, before = Account(bed.pids), running.state()
         time.sleep(seconds)
@@ -119,9 +118,7 @@ def flood(bed: Bed, direction: str, seconds: float, size: int, segment: int = 0)
     return flood_figures(before, after, spent, size)
 
 
-def flood_figures(
-    before: FloodState, after: FloodState, spent: Mapping[str, int], size: int
-) -> dict[str, float]:
+def flood_figures(before: FloodState, after: FloodState, spent: Mapping[str, int], size: int) -> dict[str, float]:
     """Return a flood's figures from two readings: pure."""
     elapsed = (after.at_ns - before.at_ns) / NS_PER_S
     frames = (after.received - before.received) / size

@@ -54,7 +54,7 @@ class OpenVSwitch:
         schema = next(schema for schema in SCHEMAS if Path(schema).exists())
         self._tool("ovsdb-tool", "create", str(folder / "conf.db"), schema)
         self._start("ovsdb-server", str(folder / "conf.db"), f"--remote=punix:{folder}/db.sock")
-        self._wait_for(lambda: (folder / "db.sock").exists(), "ovsdb-server")
+        self._wait_for((folder / "db.sock").exists, "ovsdb-server")
         self._configure("--no-wait", "init")
         if tso:
             self._configure("--no-wait", "set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true")
@@ -67,7 +67,11 @@ class OpenVSwitch:
             *("--", "set", "Bridge", bridge, "datapath_type=netdev", f'other-config:hwaddr="{mac}"'),
             *("--", "add-bond", bridge, "bond0", standby, primary, "bond_mode=active-backup"),
             *("--", "set", "Port", "bond0", f"other_config:bond-primary={primary}"),
-            *(word for link in (standby, primary) for word in ("--", "set", "Interface", link, f"mtu_request={mtu}")),
+            *(
+                word
+                for link in (standby, primary)
+                for word in ("--", "set", "Interface", link, f"mtu_request={mtu}")
+            ),
             *("--", "set", "Interface", bridge, f"mtu_request={mtu}"),
         )
         self._wait_for(lambda: self._exists(bridge), "ovs-vswitchd")

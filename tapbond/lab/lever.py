@@ -27,8 +27,10 @@ _IFLA_ADDRESS = 1
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_MASTER = 10
+_IFLA_PROTINFO = 12 | 0x8000  # NLA_F_NESTED: without, the kernel reads one byte of an old kind
 _IFLA_LINKINFO = 18
 _IFLA_NET_NS_FD = 28
+_IFLA_BRPORT_STATE = 1
 _IFLA_INFO_KIND = 1
 _IFLA_INFO_DATA = 2
 _VETH_INFO_PEER = 1
@@ -80,6 +82,11 @@ class Lever:
         """Make a link a port of a bridge and set it up."""
         return self._send(_RTM_SETLINK, index, _number(_IFLA_MASTER, bridge), flags=_IFF_UP, change=_IFF_UP)
 
+    def set_port_state(self, index: int, state: int) -> int:
+        """Set the state of a port of a bridge: BR_STATE_* of linux/if_bridge.h."""
+        port = _attribute(_IFLA_PROTINFO, _attribute(_IFLA_BRPORT_STATE, bytes([state])))
+        return self._send(_RTM_SETLINK, index, port, family=socket.AF_BRIDGE)
+
     def create_veth(self, name: str, mac: str | None, mtu: int, peer: tuple[Namespace, str]) -> int:
         """Create a veth pair (veth(4)): one end here, its ``peer`` end in another namespace; both are down.
 
@@ -94,8 +101,16 @@ class Lever:
         info = _attribute(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, "veth") + veth)
         return self._send(_RTM_NEWLINK, 0, _text(_IFLA_IFNAME, name) + number + address + info)
 
-    def _send(self, kind: int, index: int, attributes: bytes = b"", flags: int = 0, change: int = 0) -> int:
-        body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, flags, change) + attributes
+    def _send(
+        self,
+        kind: int,
+        index: int,
+        attributes: bytes = b"",
+        flags: int = 0,
+        change: int = 0,
+        family: int = socket.AF_UNSPEC,
+    ) -> int:
+        body = _IFINFOMSG.pack(family, 0, index, flags, change) + attributes
         how = _REQUEST_AND_ACK | (_CREATE_NEW if kind == _RTM_NEWLINK else 0)
         message = _NLMSGHDR.pack(_NLMSGHDR.size + len(body), kind, how, 1, 0) + body
         at = time.monotonic_ns()

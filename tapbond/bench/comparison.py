@@ -82,8 +82,8 @@ class Comparison:
         chosen = [LOADS[name] for name in self._available((name, LOADS[name].missing) for name in wanted)]
         for mtu in dict.fromkeys(load.mtu for load in chosen):
             with ExitStack() as stack:
-                beds = self._build(stack, subjects, mtu)
-                self._rounds(beds, [load for load in chosen if load.mtu == mtu])
+                if beds := self._build(stack, subjects, mtu):
+                    self._rounds(beds, [load for load in chosen if load.mtu == mtu])
         failovers = [name for name in subjects if name in FAILOVERS]
         if FAILOVER in self._settings.loads and failovers:
             self._failovers(failovers)

@@ -188,7 +188,7 @@ def _trips_load(name: str, label: str, state: Callable[[Bed], AbstractContextMan
     )
 
 
-LOADS: Mapping[str, Load] = {
+LOADS: dict[str, Load] = {
     load.name: load
     for load in (
         _tcp_load("tcp", "TCP, one stream", 1, 1500),

@@ -65,7 +65,7 @@ def _bars(axes: Any, result: Result, load: Load) -> None:
     axes.invert_yaxis()
     axes.set_title(f"{load.label} [{load.metric}]", fontsize=8)
     if len(load.directions) > 1:
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, framealpha=0.6, loc="lower right")
 
 
 def _outages(axes: Any, trials: list[Trial], name: str) -> None:
@@ -79,6 +79,8 @@ def _outages(axes: Any, trials: list[Trial], name: str) -> None:
             outages = [max(LEAST_MS, path.outage_ms) for path in paths]
             axes.plot(outages, [place + shift] * len(outages), "|", color=colour, markersize=6, alpha=0.5)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     labels = [label if subject == name else f"{BASE} {label}" for subject, _, label in events]
     axes.set_yticks(range(len(events)), labels)
     axes.invert_yaxis()

@@ -30,7 +30,7 @@ from tapbond.lab.topology import Lab, Pair
 from tapbond.lab.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from contextlib import ExitStack
 
     from tapbond.lab.namespace import Namespace
@@ -162,7 +162,7 @@ def exists(namespace: Namespace, ifname: str) -> bool:
     return False
 
 
-SUBJECTS: Mapping[str, Subject] = {
+SUBJECTS: dict[str, Subject] = {
     subject.name: subject
     for subject in (
         Subject("veth", "bare veth pair", lambda site: build_pair(site, bridge=False)),

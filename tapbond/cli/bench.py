@@ -1,5 +1,6 @@
 """``tapbond bench``."""
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -14,11 +15,18 @@ OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
 DEFAULT_LOADS = ("tcp", "udp60", "rr-busy", "failover")
 
 
+def _number(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # passes every range
+        raise click.BadParameter("nan is no number of seconds")
+    return value
+
+
 @click.command("bench")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Of each load.")
 @click.option(
     "--seconds",
     type=click.FloatRange(0.05, 60),
+    callback=_number,
     default=1.0,
     show_default=True,
     help="Of one measurement; TCP takes whole ones.",

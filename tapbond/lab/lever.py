@@ -29,6 +29,7 @@ _IFLA_MTU = 4
 _IFLA_MASTER = 10
 _IFLA_PROTINFO = 12 | 0x8000  # NLA_F_NESTED: without, the kernel reads one byte of an old kind
 _IFLA_LINKINFO = 18
+_IFLA_GROUP = 27
 _IFLA_NET_NS_FD = 28
 _IFLA_BRPORT_STATE = 1
 _IFLA_INFO_KIND = 1
@@ -65,6 +66,12 @@ class Lever:
     def set_up(self, index: int, up: bool) -> int:
         """Set a link administratively up or down."""
         return self._send(_RTM_SETLINK, index, flags=_IFF_UP if up else 0, change=_IFF_UP)
+
+    def set_group_up(self, group: int, up: bool) -> int:
+        """Set all links of a group up or down by one message (ip-link(8), group)."""
+        return self._send(
+            _RTM_NEWLINK, 0, _number(_IFLA_GROUP, group), flags=_IFF_UP if up else 0, change=_IFF_UP, create=False
+        )
 
     def delete(self, index: int) -> int:
         """Delete a link, as an unplug does."""
@@ -109,9 +116,10 @@ class Lever:
         flags: int = 0,
         change: int = 0,
         family: int = socket.AF_UNSPEC,
+        create: bool = True,
     ) -> int:
         body = _IFINFOMSG.pack(family, 0, index, flags, change) + attributes
-        how = _REQUEST_AND_ACK | (_CREATE_NEW if kind == _RTM_NEWLINK else 0)
+        how = _REQUEST_AND_ACK | (_CREATE_NEW if create and kind == _RTM_NEWLINK else 0)
         message = _NLMSGHDR.pack(_NLMSGHDR.size + len(body), kind, how, 1, 0) + body
         at = time.monotonic_ns()
         self._socket.send(message)

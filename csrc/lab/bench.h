@@ -54,6 +54,8 @@ const int64_t *lab_echo_trip_ns(const struct lab_echo *echo);
 
 int lab_spin_start(struct lab_spin **out);
 void lab_spin_stop(struct lab_spin *spin);
+
+int lab_relay(int tx_fd, int rx_fd, const uint8_t *frame, uint32_t len, uint32_t count);
 /* cffi: end */
 
 #endif /* TAPBOND_LAB_BENCH_H */

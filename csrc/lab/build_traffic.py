@@ -25,7 +25,7 @@ ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "tapbond.lab._traffic",
     "".join(f'#include "{header}"\n' for header in HEADERS),
-    sources=[f"csrc/lab/{name}.c" for name in ("echo", "flood", "spin", "stream", "traffic")],
+    sources=[f"csrc/lab/{name}.c" for name in ("echo", "flood", "relay", "spin", "stream", "traffic")],
     include_dirs=["csrc/lab"],
     depends=[f"csrc/lab/{header}" for header in HEADERS],
     extra_compile_args=compile_args(),

@@ -33,6 +33,7 @@ ROUND_TRIP = ("round trip",)
 IPERF_PORT, FLOOD_PORT, ECHO_PORT = 5201, 5401, 5402
 MTU = 1500
 WARM_UP_S = 0.1
+FIRST_TRIP_S = 10.0
 HEADERS = 14 + 20 + 8
 """Ethernet, IPv4 and UDP."""
 GSO_PAYLOAD, GSO_SEGMENTS = 1472, 40
@@ -139,10 +140,11 @@ def round_trips(
     """Return quantiles of UDP round trips in µs, while the machine is in a state."""
     trips_max = int((seconds + WARM_UP_S) * TRIPS_A_SECOND_MAX)
     with state(bed), Echo(bed.host, bed.far, FAR_V4, ECHO_PORT, trips_max=trips_max) as echo:
+        wait_until(lambda: echo.trips, FIRST_TRIP_S, "a first round trip")  # after a flood that takes a while
         time.sleep(WARM_UP_S)
-        skipped = echo.trips
+        skipped, lost_before = echo.trips, echo.lost
         time.sleep(seconds)
-        trips, lost = echo.trips_ns()[skipped:], echo.lost
+        trips, lost = echo.trips_ns()[skipped:], echo.lost - lost_before
     if not trips:
         raise TapbondError("no round trip came to an end")
     ordered = sorted(trips)

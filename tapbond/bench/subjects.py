@@ -26,7 +26,7 @@ from tapbond.bench.offload import send_plainly
 from tapbond.errors import TapbondError
 from tapbond.lab import leash
 from tapbond.lab.process import FailoverProcess
-from tapbond.lab.topology import Lab, Pair
+from tapbond.lab.topology import NO_IPV6_LINK_LOCAL, Lab, Pair
 from tapbond.lab.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -139,13 +139,17 @@ def build_ovs(site: Site, *, tso: bool) -> Bed:
 
 
 def prepare_slaves(lab: Lab, *, plain: bool) -> None:
-    """Keep the slaves' IP stack out, set them up, and let the switch send plain frames to them where asked."""
+    """Keep the slaves' IP stack out, set them up, and let the switch send plain frames to them where asked.
+
+    Both have one MAC: a router solicitation that the standby sends would move it to the wrong port of the switch,
+    and a flood from the far host would then arrive nowhere.
+    """
 
     def isolate(ipr: Any) -> None:
         ipr.link("add", ifname="apart", kind="bridge")
         (bridge,) = ipr.link_lookup(ifname="apart")
         for index in slaves:
-            ipr.link("set", index=index, master=bridge)
+            ipr.link("set", index=index, master=bridge, IFLA_AF_SPEC=NO_IPV6_LINK_LOCAL)
             ipr.link("set", index=index, state="up")
 
     slaves = [lab.host.index_of(name) for name in (STANDBY, PRIMARY)]

@@ -5,6 +5,7 @@ pyroute2 takes about half a millisecond to encode and send a message, which is a
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import struct
@@ -37,6 +38,8 @@ _IFLA_INFO_DATA = 2
 _VETH_INFO_PEER = 1
 _IFF_UP = 1
 _TIMEOUT_S = 10.0
+_INDEXES = itertools.count(1001, 2)
+"""Of this end of each veth pair, the peer's is one more: far from those that the kernel gives."""
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:
@@ -97,16 +100,20 @@ class Lever:
     def create_veth(self, name: str, mac: str | None, mtu: int, peer: tuple[Namespace, str]) -> int:
         """Create a veth pair (veth(4)): one end here, its ``peer`` end in another namespace; both are down.
 
-        ``mac``: this end's, a random one if None. ``mtu``: both ends', in bytes.
+        ``mac``: this end's, a random one if None. ``mtu``: both ends', in bytes. The ends never have the same
+        index: by that the kernel knows a link with another one under it, whose carrier events are not held back
+        for up to a second (linkwatch_urgent_event() of net/core/link_watch.c). Left to itself it gives both ends
+        one index by chance, and then a bridge forwards half a second after its port's carrier is back.
         """
         peer_namespace, peer_name = peer
         address = _attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac else b""
         number = _number(_IFLA_MTU, mtu)
-        other_end = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + number
+        index = next(_INDEXES)
+        other_end = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, index + 1, 0, 0) + number
         other_end += _text(_IFLA_IFNAME, peer_name) + _number(_IFLA_NET_NS_FD, peer_namespace.fd)
         veth = _attribute(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, other_end))
         info = _attribute(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, "veth") + veth)
-        return self._send(_RTM_NEWLINK, 0, _text(_IFLA_IFNAME, name) + number + address + info)
+        return self._send(_RTM_NEWLINK, index, _text(_IFLA_IFNAME, name) + number + address + info)
 
     def _send(
         self,

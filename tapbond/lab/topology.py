@@ -36,7 +36,7 @@ _IFA_F_NODAD = 0x02
 _NUD_PERMANENT = 0x80
 _BR_STATE_DISABLED = 0
 _BR_STATE_FORWARDING = 3
-_NO_IPV6_LINK_LOCAL = {
+NO_IPV6_LINK_LOCAL = {
     "attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})],
 }
 
@@ -64,7 +64,7 @@ def _make_bridge(switch: Namespace, mtu: int) -> int:
     def make(ipr: Any) -> int:
         ipr.link("add", ifname="br0", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
         index = int(ipr.link_lookup(ifname="br0")[0])
-        ipr.link("set", index=index, mtu=mtu, IFLA_AF_SPEC=_NO_IPV6_LINK_LOCAL)
+        ipr.link("set", index=index, mtu=mtu, IFLA_AF_SPEC=NO_IPV6_LINK_LOCAL)
         ipr.link("set", index=index, state="up")
         return index
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,10 @@ def short_path() -> Iterator[Path]:
 
 
 def descendants(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [int(child) for task in tasks for child in task.read_text().split()]
+    children: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+            children += map(int, task.read_text().split())
     return [found for child in children for found in (child, *descendants(child))]
 
 
@@ -168,6 +170,14 @@ def test_a_silenced_port_keeps_its_carrier_and_lets_nothing_pass(lab: Lab) -> No
     assert carrier()
     lab.heal("eth1")
     assert port_state(lab) == before
+
+
+def test_no_link_has_the_index_of_its_peer(lab: Lab) -> None:
+    """Else the kernel may hold its carrier events back, and the switch's port stays closed (link_watch.c)."""
+    for _ in range(8):
+        assert lab.host.index_of("eth1") != lab.switch.index_of("sw1")
+        lab.unplug("eth1")
+        lab.plug("eth1")
 
 
 def port_state(lab: Lab) -> int:

@@ -46,9 +46,13 @@ format: $(VENV)/built
 test-sanitize: $(VENV)/built check-tools
 	$(ROOT) tests/sanitize $(BIN)/python $(PYTEST)
 
+# An hour or more; BENCH="--rounds 3 --repetitions 20" for less. Open vSwitch is compared where it is installed.
 bench: $(VENV)/built check-tools
-	$(BIN)/pytest bench/test_core.py --benchmark-columns=min,median,ops
-	$(ROOT) $(BIN)/python bench/throughput.py --json build/throughput.json
+	@mkdir -p build
+	$(BIN)/pytest bench/test_core.py --benchmark-columns=min,median,ops --benchmark-json build/core.json
+	$(ROOT) $(BIN)/python bench/compare.py --json build/compare.json --markdown build/compare.md \
+		--plot build/compare.png $(BENCH)
+	$(ROOT) $(BIN)/python bench/scale.py --json build/scale.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info tapbond/*.so tapbond/lab/*.so tapbond/_core.c tapbond/lab/_traffic.c

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tapbond.bench.account import memory_kib, processor_ns
 from tapbond.lab import FAR_V4, Lab
 from tapbond.lab.process import FailoverProcess
 
@@ -21,16 +22,6 @@ VARIANTS = {
     "poll 10 ms, ARP probes over two slaves every 100 ms": (*PROBES, "100"),
     "poll 10 ms, ARP probes over two slaves every  20 ms": (*PROBES, "20"),
 }
-
-
-def processor_ns(pid: int) -> int:
-    """Return what all threads of a process have run, in ns."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
-
-
-def resident_kib(pid: int) -> int:
-    """Return VmRSS of proc(5)."""
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
 
 
 def main() -> None:
@@ -49,7 +40,7 @@ def main() -> None:
                 before, start = processor_ns(pid), time.monotonic_ns()
                 time.sleep(options.seconds)
                 share = (processor_ns(pid) - before) / (time.monotonic_ns() - start)
-                print(f"{name}: {share:.2%} of a core, {resident_kib(pid) / 1024:.1f} MiB")
+                print(f"{name}: {share:.2%} of a core, {memory_kib(pid, 'Rss') / 1024:.1f} MiB")
 
 
 if __name__ == "__main__":

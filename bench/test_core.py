@@ -1,4 +1,4 @@
-"""The core by itself: selection, VLAN re-insertion, and a batch through the pump on socketpairs.
+"""The core by itself: selection, VLAN re-insertion, and a batch of 64 frames through the pump on socketpairs.
 
 Run with: pytest bench/test_core.py
 """
@@ -12,6 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from tapbond._core import ffi, lib
 from tapbond.datapath.pump import Pump
+from tapbond.lab._traffic import lib as traffic
 from tapbond.model import Decision, ReceiveMode, Role, SlaveFacts
 from tapbond.policy import decide
 
@@ -19,19 +20,42 @@ FRAMES = 64
 MACS = bytes.fromhex("0200000000fa020000000053")
 
 
-def test_decide(benchmark: BenchmarkFixture) -> None:
-    slaves = [SlaveFacts(port=port, role=role, up=True, carrier=True) for port, role in enumerate(Role)]
-    benchmark(decide, ReceiveMode.ACTIVE, slaves, 0)
+@pytest.mark.parametrize("slaves", [2, 32])
+def test_decide(benchmark: BenchmarkFixture, slaves: int) -> None:
+    roles = [Role.STANDBY, Role.PRIMARY, *[Role.BACKUP] * (slaves - 2)]
+    facts = [SlaveFacts(port=port, role=role, up=True, carrier=True) for port, role in enumerate(roles)]
+    benchmark(decide, ReceiveMode.ACTIVE, facts, 0)
 
 
-def test_select_sender(benchmark: BenchmarkFixture) -> None:
+@pytest.mark.parametrize("slaves", [2, 32])
+def test_select_sender(benchmark: BenchmarkFixture, slaves: int) -> None:
+    """The last one is it: all others are suspended. Some 100 ns of it are cffi's call."""
     selection = ffi.new("struct tb_selection *")
-    selection.order_len = 2
-    selection.order[1] = 1
-    benchmark(lib.tb_select_sender, selection, 1)
+    selection.order_len = slaves
+    for place in range(slaves):
+        selection.order[place] = place
+    suspended = (1 << slaves - 1) - 1
+    assert lib.tb_select_sender(selection, suspended) == slaves - 1
+    benchmark(lib.tb_select_sender, selection, suspended)
 
 
-@pytest.mark.parametrize("size", [60, 1514, 65000])
+@pytest.mark.parametrize("sources", [1, 64])
+def test_sources_learn(benchmark: BenchmarkFixture, sources: int) -> None:
+    """Who else speaks through the TAP: each frame that it sends is looked at."""
+    table = ffi.gc(lib.tb_sources_new(), lib.tb_sources_free)
+    frames = [
+        ffi.new("uint8_t[]", bytes(10) + MACS[:6] + bytes([2, 0, 0, 0, 1, number]) + bytes(48))
+        for number in range(sources)
+    ]
+
+    def learn() -> None:
+        for frame in frames:
+            lib.tb_sources_learn(table, frame, 70, 1)
+
+    benchmark(learn)
+
+
+@pytest.mark.parametrize("size", [60, 512, 1514, 9014, 65000])
 def test_vlan_insert(benchmark: BenchmarkFixture, size: int) -> None:
     buffer = ffi.new("uint8_t[]", 16 + size)
     benchmark(lib.tb_vlan_insert, buffer + 4, 10 + size, 0x8100, 5)
@@ -78,9 +102,6 @@ def test_batch(
     frame = bytes(10) + MACS + bytes(size - len(MACS))
 
     def batch() -> None:
-        for _ in range(FRAMES):
-            source.send(frame)
-        for _ in range(FRAMES):
-            sink.recv(1 << 16)
+        assert traffic.lab_relay(source.fileno(), sink.fileno(), frame, len(frame), FRAMES) == 0
 
     benchmark(batch)

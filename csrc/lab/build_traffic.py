@@ -10,23 +10,24 @@ sys.path.insert(0, str(HERE.parent))
 
 from build_flags import compile_args, link_args  # noqa: E402 - setuptools runs this file by its path
 
+HEADERS = ("traffic.h", "bench.h")
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
 def declarations() -> str:
-    """Return the part of traffic.h that cffi reads, so that nothing is declared twice."""
-    text = (HERE / "traffic.h").read_text(encoding="utf-8")
-    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
+    """Return the parts of the headers that cffi reads, so that nothing is declared twice."""
+    texts = [(HERE / header).read_text(encoding="utf-8") for header in HEADERS]
+    return "".join(text[text.index(BEGIN) + len(BEGIN) : text.index(END)] for text in texts)
 
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "tapbond.lab._traffic",
-    '#include "traffic.h"',
-    sources=[f"csrc/lab/{name}.c" for name in ("stream", "traffic")],
+    "".join(f'#include "{header}"\n' for header in HEADERS),
+    sources=[f"csrc/lab/{name}.c" for name in ("echo", "flood", "relay", "spin", "stream", "traffic")],
     include_dirs=["csrc/lab"],
-    depends=["csrc/lab/traffic.h"],
+    depends=[f"csrc/lab/{header}" for header in HEADERS],
     extra_compile_args=compile_args(),
     extra_link_args=link_args(),
 )

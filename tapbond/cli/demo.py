@@ -1,26 +1,15 @@
 """``tapbond demo``."""
 
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 import click
 
+from tapbond.cli import interruption
 from tapbond.errors import TapbondError
 from tapbond.model import ReceiveMode
 
 OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
-
-
-class Stopped(BaseException):
-    """A signal asked for the end; ``args[0]`` is its number."""
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)  # taking everything down is not to be interrupted
-    raise Stopped(number)
 
 
 @click.command("demo")
@@ -68,13 +57,12 @@ def command(
     namespaces and /dev/net/tun may be used. The exit status is 1 when TCP died,
     a frame arrived twice, or a planned switch lost one.
     """  # noqa: D301  (click's mark for lines that stay as they are)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+    interruption.listen()
     try:
         passed = _run(
             json_file=json_file, plot_file=plot_file, rate=rate, seconds=seconds, isolation=isolation, rx=rx
         )
-    except Stopped as stopped:
+    except interruption.Stopped as stopped:
         click.echo("tapbond: interrupted; everything is taken down", err=True)
         sys.exit(128 + int(stopped.args[0]))
     sys.exit(0 if passed else 1)

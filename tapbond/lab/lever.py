@@ -5,6 +5,7 @@ pyroute2 takes about half a millisecond to encode and send a message, which is a
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import struct
@@ -27,13 +28,18 @@ _IFLA_ADDRESS = 1
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_MASTER = 10
+_IFLA_PROTINFO = 12 | 0x8000  # NLA_F_NESTED: without, the kernel reads one byte of an old kind
 _IFLA_LINKINFO = 18
+_IFLA_GROUP = 27
 _IFLA_NET_NS_FD = 28
+_IFLA_BRPORT_STATE = 1
 _IFLA_INFO_KIND = 1
 _IFLA_INFO_DATA = 2
 _VETH_INFO_PEER = 1
 _IFF_UP = 1
 _TIMEOUT_S = 10.0
+_INDEXES = itertools.count(1001, 2)
+"""Of this end of each veth pair, the peer's is one more: far from those that the kernel gives."""
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:
@@ -64,6 +70,12 @@ class Lever:
         """Set a link administratively up or down."""
         return self._send(_RTM_SETLINK, index, flags=_IFF_UP if up else 0, change=_IFF_UP)
 
+    def set_group_up(self, group: int, up: bool) -> int:
+        """Set all links of a group up or down by one message (ip-link(8), group)."""
+        return self._send(
+            _RTM_NEWLINK, 0, _number(_IFLA_GROUP, group), flags=_IFF_UP if up else 0, change=_IFF_UP, create=False
+        )
+
     def delete(self, index: int) -> int:
         """Delete a link, as an unplug does."""
         return self._send(_RTM_DELLINK, index)
@@ -80,23 +92,41 @@ class Lever:
         """Make a link a port of a bridge and set it up."""
         return self._send(_RTM_SETLINK, index, _number(_IFLA_MASTER, bridge), flags=_IFF_UP, change=_IFF_UP)
 
+    def set_port_state(self, index: int, state: int) -> int:
+        """Set the state of a port of a bridge: BR_STATE_* of linux/if_bridge.h."""
+        port = _attribute(_IFLA_PROTINFO, _attribute(_IFLA_BRPORT_STATE, bytes([state])))
+        return self._send(_RTM_SETLINK, index, port, family=socket.AF_BRIDGE)
+
     def create_veth(self, name: str, mac: str | None, mtu: int, peer: tuple[Namespace, str]) -> int:
         """Create a veth pair (veth(4)): one end here, its ``peer`` end in another namespace; both are down.
 
-        ``mac``: this end's, a random one if None. ``mtu``: both ends', in bytes.
+        ``mac``: this end's, a random one if None. ``mtu``: both ends', in bytes. The ends never have the same
+        index: by that the kernel knows a link with another one under it, whose carrier events are not held back
+        for up to a second (linkwatch_urgent_event() of net/core/link_watch.c). Left to itself it gives both ends
+        one index by chance, and then a bridge forwards half a second after its port's carrier is back.
         """
         peer_namespace, peer_name = peer
         address = _attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac else b""
         number = _number(_IFLA_MTU, mtu)
-        other_end = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + number
+        index = next(_INDEXES)
+        other_end = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, index + 1, 0, 0) + number
         other_end += _text(_IFLA_IFNAME, peer_name) + _number(_IFLA_NET_NS_FD, peer_namespace.fd)
         veth = _attribute(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, other_end))
         info = _attribute(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, "veth") + veth)
-        return self._send(_RTM_NEWLINK, 0, _text(_IFLA_IFNAME, name) + number + address + info)
+        return self._send(_RTM_NEWLINK, index, _text(_IFLA_IFNAME, name) + number + address + info)
 
-    def _send(self, kind: int, index: int, attributes: bytes = b"", flags: int = 0, change: int = 0) -> int:
-        body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, flags, change) + attributes
-        how = _REQUEST_AND_ACK | (_CREATE_NEW if kind == _RTM_NEWLINK else 0)
+    def _send(
+        self,
+        kind: int,
+        index: int,
+        attributes: bytes = b"",
+        flags: int = 0,
+        change: int = 0,
+        family: int = socket.AF_UNSPEC,
+        create: bool = True,
+    ) -> int:
+        body = _IFINFOMSG.pack(family, 0, index, flags, change) + attributes
+        how = _REQUEST_AND_ACK | (_CREATE_NEW if create and kind == _RTM_NEWLINK else 0)
         message = _NLMSGHDR.pack(_NLMSGHDR.size + len(body), kind, how, 1, 0) + body
         at = time.monotonic_ns()
         self._socket.send(message)

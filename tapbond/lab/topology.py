@@ -34,7 +34,9 @@ _PREFIX_V6 = 64
 # Duplicate address detection would take a second, and its sysctl is read-only in containers.
 _IFA_F_NODAD = 0x02
 _NUD_PERMANENT = 0x80
-_NO_IPV6_LINK_LOCAL = {
+_BR_STATE_DISABLED = 0
+_BR_STATE_FORWARDING = 3
+NO_IPV6_LINK_LOCAL = {
     "attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})],
 }
 
@@ -62,7 +64,7 @@ def _make_bridge(switch: Namespace, mtu: int) -> int:
     def make(ipr: Any) -> int:
         ipr.link("add", ifname="br0", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
         index = int(ipr.link_lookup(ifname="br0")[0])
-        ipr.link("set", index=index, mtu=mtu, IFLA_AF_SPEC=_NO_IPV6_LINK_LOCAL)
+        ipr.link("set", index=index, mtu=mtu, IFLA_AF_SPEC=NO_IPV6_LINK_LOCAL)
         ipr.link("set", index=index, state="up")
         return index
 
@@ -141,6 +143,14 @@ class Lab(_Net):
     def restore_carrier(self, ifname: str) -> int:
         """Give a link its carrier back."""
         return self._switch_lever.set_up(self._ports[ifname].switch, up=True)
+
+    def silence(self, ifname: str) -> int:
+        """Let the switch drop all that passes a link's port, without a word: the carrier stays on."""
+        return self._switch_lever.set_port_state(self._ports[ifname].switch, _BR_STATE_DISABLED)
+
+    def heal(self, ifname: str) -> int:
+        """Let a silenced port forward again."""
+        return self._switch_lever.set_port_state(self._ports[ifname].switch, _BR_STATE_FORWARDING)
 
     def unplug(self, ifname: str) -> int:
         """Delete a link, and the switch's end with it."""

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from ._traffic import ffi, lib
+from .copying import copied
 from .namespace import checked
 from .report import FlowRecord, StreamRecord, stream_alive
 from .waiting import wait_until
@@ -26,14 +27,6 @@ _FLOWS = itertools.count(1)
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def _copy(typecode: str, cdata: object, count: int) -> array[int]:
-    """Copy ``count`` C integers."""
-    out: array[int] = array(typecode)
-    if count:
-        out.frombytes(memoryview(ffi.buffer(cdata, count * out.itemsize)))
-    return out
 
 
 class UdpFlow:
@@ -128,10 +121,10 @@ class UdpFlow:
         received, sent = self.received, self.sent
         return FlowRecord(
             interval_ns=self._interval_ns,
-            sent_ns=_copy("q", lib.lab_udp_sent_ns(self._udp), sent),
-            error=_copy("i", lib.lab_udp_error(self._udp), sent),
-            received_seq=_copy("Q", lib.lab_udp_received_seq(self._udp), received),
-            received_ns=_copy("q", lib.lab_udp_received_ns(self._udp), received),
+            sent_ns=copied("q", lib.lab_udp_sent_ns(self._udp), sent),
+            error=copied("i", lib.lab_udp_error(self._udp), sent),
+            received_seq=copied("Q", lib.lab_udp_received_seq(self._udp), received),
+            received_ns=copied("q", lib.lab_udp_received_ns(self._udp), received),
             instrument_lost=self.instrument_lost,
         )
 
@@ -258,7 +251,7 @@ class TcpStream:
             return self._record
         state = self._state()
         samples = int(state.samples)
-        flat = _copy("q", lib.lab_tcp_samples(self._tcp), 3 * samples) if samples else array("q")
+        flat = copied("q", lib.lab_tcp_samples(self._tcp), 3 * samples) if samples else array("q")
         return StreamRecord(
             started_ns=self._started_ns,
             ended_ns=time.monotonic_ns(),

@@ -11,7 +11,7 @@ import pytest
 
 from tapbond.lab import FAR_V4, FAR_V6, HOST_V4, HOST_V6, Pair, TcpStream, UdpFlow, total, wait_until
 from tapbond.lab._traffic import lib
-from tapbond.lab.traffic import _copy
+from tapbond.lab.copying import copied
 
 pytestmark = pytest.mark.namespaces
 
@@ -43,7 +43,7 @@ def test_flow_to_a_closed_port_goes_on(pair: Pair) -> None:
         udp = UdpFlow._new(tx, rx, rate=1000, sent_max=100, size=18)
         lib.lab_udp_start(udp)
         wait_until(lambda: lib.lab_udp_sent(udp) == 100)
-        errors = _copy("i", lib.lab_udp_error(udp), 100)
+        errors = copied("i", lib.lab_udp_error(udp), 100)
         lib.lab_udp_free(udp)
     assert list(errors) == [0] * 100  # each got out, though each second send told of the one before
 

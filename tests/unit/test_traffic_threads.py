@@ -11,7 +11,7 @@ import pytest
 
 from tapbond.lab import UdpFlow, wait_until
 from tapbond.lab._traffic import ffi, lib
-from tapbond.lab.traffic import _copy
+from tapbond.lab.copying import copied
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def state_of(tcp: Any) -> Any:
 def test_each_number_is_sent_once_at_its_time_and_received_in_order(udp: Any) -> None:
     assert lib.lab_udp_start(udp) == 0
     wait_until(lambda: lib.lab_udp_received(udp) == lib.lab_udp_sent(udp) == 100)
-    sent_ns = _copy("q", lib.lab_udp_sent_ns(udp), 100)
-    assert list(_copy("Q", lib.lab_udp_received_seq(udp), 100)) == list(range(100))
+    sent_ns = copied("q", lib.lab_udp_sent_ns(udp), 100)
+    assert list(copied("Q", lib.lab_udp_received_seq(udp), 100)) == list(range(100))
     assert all(at - sent_ns[0] >= seq * 400_000 for seq, at in enumerate(sent_ns))
     assert list(sent_ns) == sorted(sent_ns)
 
@@ -76,7 +76,7 @@ def test_a_refused_datagram_is_recorded_and_the_sender_goes_on(udp: Any, datagra
     datagrams[1].close()
     assert lib.lab_udp_start(udp) == 0
     wait_until(lambda: lib.lab_udp_sent(udp) == 100)
-    assert set(_copy("i", lib.lab_udp_error(udp), 100)) <= {-errno.ECONNREFUSED, -errno.ENOTCONN}
+    assert set(copied("i", lib.lab_udp_error(udp), 100)) <= {-errno.ECONNREFUSED, -errno.ENOTCONN}
 
 
 def test_a_flow_starts_once_and_stops_twice(udp: Any) -> None:

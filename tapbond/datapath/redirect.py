@@ -1,0 +1,345 @@
+"""The redirect path: the kernel carries the frames, the pump what the kernel's filters leave to it.
+
+What the TAP sends while there is no filter waits for the pump, and is sent by it. What a slave receives is for the
+filters alone: packet sockets see each frame before tc does, and would deliver it a second time. So every gate of
+the pump stays shut while frames are redirected.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+from msgspec.structs import replace
+
+from tapbond.datapath import DataPath, PumpEvent, PumpEventKind, PumpListener
+from tapbond.datapath.wiring import Wiring
+from tapbond.errors import TapbondError
+from tapbond.filters import Filters
+from tapbond.model import Counters, DataPathChanged, DataPathName, Decision, Link
+
+log = structlog.get_logger()
+
+NS_PER_S = 1_000_000_000
+LOOK_S = 0.001
+"""How often the counters are read until the first frames have passed a new slave."""
+LOOKS = 1000
+
+GUESTS = "the TAP is the port of a bridge, whose guests are learned from what they send"
+
+
+class RedirectPath:
+    """A DataPath on top of another one, which takes over where redirecting is not possible.
+
+    Args:
+        failover: its name.
+        pump: the copy path; opened and closed with this.
+        wiring: not open.
+        drain_ns: how long a former receiver still delivers unicast.
+        clock: CLOCK_MONOTONIC in ns.
+        emit: takes the events.
+        patient: a slave that cannot be redirected has all of them copied, instead of being refused.
+    """
+
+    def __init__(
+        self,
+        failover: str,
+        pump: DataPath,
+        wiring: Wiring,
+        drain_ns: int,
+        clock: Callable[[], int],
+        emit: Callable[[DataPathChanged], None],
+        *,
+        patient: bool,
+    ) -> None:
+        self.reasons: dict[str, str] = {}
+        """Why frames are copied now; none: they are redirected."""
+        self._failover = failover
+        self._pump = pump
+        self._wiring = wiring
+        self._drain_ns = drain_ns
+        self._clock = clock
+        self._emit = emit
+        self._patient = patient
+        self._listener: PumpListener | None = None
+        self._links: dict[int, Link] = {}
+        """By port."""
+        self._decision: Decision | None = None
+        self._seen_serial = 0
+        self._tap: Link | None = None
+        self._engaged = self._closed = False
+        self._receiver: int | None = None
+        self._drains: dict[int, asyncio.TimerHandle] = {}
+        self._folded: dict[int, Counters] = {}
+        """What each port had carried when frames were copied again."""
+        self._gone = Counters()
+        self._quiet: dict[int, Counters] = {}
+        """What each port had carried when it was last seen at rest."""
+        self._looking: asyncio.TimerHandle | None = None
+
+    @property
+    def name(self) -> DataPathName:
+        """Which path frames take now."""
+        return DataPathName.REDIRECT if self._engaged else DataPathName.COPY
+
+    @property
+    def reason(self) -> str:
+        """Why they are copied, empty while they are not."""
+        return "; ".join(self.reasons.values())
+
+    def open(self, tap: Link) -> None:
+        """Redirect from now on what the TAP sends.
+
+        Raises:
+            TapbondError: that does not work here; nothing is changed then.
+        """
+        if tap.master:
+            raise TapbondError(f"{self._failover}: {GUESTS}")
+        self._wiring.open(tap.ifindex)
+        self._tap, self._engaged = tap, True
+
+    def tap_changed(self, tap: Link, *, at_home: bool) -> None:
+        """Follow the TAP: it must be where its slaves are, and nobody's port."""
+        self._hinder("place", "" if at_home else "the TAP is in another network namespace than its slaves")
+        self._hinder("port", GUESTS if at_home and tap.master else "")
+        self._tap = tap
+        self._try_again()
+
+    # What a DataPath does.
+
+    def start(self, listener: PumpListener) -> None:
+        """Begin to carry frames."""
+        self._listener = listener
+        self._pump.start(listener)
+
+    def attach(self, link: Link) -> int:
+        """Open a port on a link; see DataPath.
+
+        Raises:
+            TapbondError: it has a qdisc of somebody else where ours would be, unless ``patient``.
+        """
+        if self._engaged:
+            try:
+                self._wiring.add(link)
+            except TapbondError as error:
+                if not self._patient:
+                    raise
+                self._hinder(f"slave {link.ifindex}", str(error))
+        try:
+            port = self._pump.attach(link)
+        except BaseException:
+            if self._engaged:
+                self._wiring.remove(link)
+            raise
+        self._links[port] = link
+        return port
+
+    async def detach(self, port: int) -> None:
+        """Close a port once no frame of it is under way."""
+        link = self._links.pop(port)
+        if self._engaged:
+            self._end_drain(port, link)
+            if self._receiver == port:
+                self._receiver = None
+            self._gone += self._read(port, link)
+            self._wiring.remove(link)
+        self._gone += self._folded.pop(port, Counters())
+        self._quiet.pop(port, None)
+        await self._pump.detach(port)
+        if self.reasons.pop(f"slave {link.ifindex}", None):
+            self._try_again()
+
+    def send_direct(self, port: int, direct: bool) -> None:
+        """Send past the qdisc, or through it: what the pump sends."""
+        self._pump.send_direct(port, direct)
+
+    def hear(self, filters: Filters) -> None:
+        """Have every slave let through what the failover wants to hear."""
+        self._pump.hear(filters)
+
+    def apply(self, decision: Decision, seen_serial: int) -> int:
+        """Put a decision in force: receive on the new slave, announce, send on it, drain the old one."""
+        former = self._decision.active if self._decision else None
+        self._decision, self._seen_serial = decision, seen_serial
+        if not self._engaged:
+            return self._pump.apply(decision, seen_serial)
+        try:
+            self._receive(_receiver(decision), drain=decision.drain)
+            generation = self._pump.apply(_silent(decision), seen_serial)
+            active = decision.active
+            self._wiring.send(0 if active is None else self._links[active].ifindex)
+        except TapbondError as error:
+            self._hinder("tc", str(error))
+            return self._pump.apply(decision, seen_serial)
+        if active is not None and active != former:
+            self._look_for_first_frames(active, generation)
+        return generation
+
+    def set_announcements(self, mac: str, frames: list[bytes]) -> None:
+        """Send these whenever the sending slave changes."""
+        self._pump.set_announcements(mac, frames)
+
+    def announce(self, port: int) -> None:
+        """See DataPath."""
+        self._pump.announce(port)
+
+    def announce_again(self) -> None:
+        """See DataPath."""
+        self._pump.announce_again()
+
+    def send(self, port: int, frame: bytes) -> None:
+        """Send a frame on a port."""
+        self._pump.send(port, frame)
+
+    def ready(self, ifindex: int) -> bool | None:
+        """Ask the device itself."""
+        return self._pump.ready(ifindex)
+
+    def counters(self, port: int) -> Counters:
+        """Return what this port has carried since it was attached, whoever carried it."""
+        carried = self._pump.counters(port) + self._folded.get(port, Counters())
+        return carried + self._read(port, self._links[port]) if self._engaged else carried
+
+    def total(self) -> Counters:
+        """Return what all ports ever carried."""
+        total = sum(self._folded.values(), self._pump.total() + self._gone)
+        if self._engaged:
+            total = sum((self._read(port, link) for port, link in self._links.items()), total)
+        return total
+
+    async def close(self) -> None:
+        """Stop, and take every filter off again."""
+        self._closed = True
+        if self._engaged:
+            self._disengage()
+        self._wiring.end()
+        await self._pump.close()
+
+    # Receiving.
+
+    def _receive(self, receiver: int | None, *, drain: bool) -> None:
+        """Receive on another slave from the next frame on; drain unicast still under way to the former one."""
+        if receiver == self._receiver:
+            return
+        former, self._receiver = self._receiver, receiver
+        if former is not None and drain and self._drain_ns:
+            self._wiring.drain(self._links[former].ifindex)
+            delay_s = self._drain_ns / NS_PER_S
+            self._drains[former] = asyncio.get_running_loop().call_later(delay_s, self._drained, former)
+        self._wiring.receive(0 if receiver is None else self._links[receiver].ifindex)
+        if receiver is not None:
+            self._end_drain(receiver, self._links[receiver])
+
+    def _drained(self, port: int) -> None:
+        link = self._links[port]
+        try:
+            self._end_drain(port, link)
+        except TapbondError as error:
+            self._hinder("tc", str(error))
+            return
+        self._quiet[port] = self._read(port, link)
+        if not self._drains:
+            self._tell(PumpEventKind.DRAINED, None, 0)
+
+    def _end_drain(self, port: int, link: Link) -> None:
+        if (timer := self._drains.pop(port, None)) is not None:
+            timer.cancel()
+            self._wiring.end_drain(link.ifindex)
+
+    # What nobody tells.
+
+    def _look_for_first_frames(self, port: int, generation: int) -> None:
+        """Find out when the first frames pass a new slave: by its counters, so up to LOOK_S late."""
+        if self._looking is not None:
+            self._looking.cancel()
+        before = self._quiet.pop(port, Counters())
+        missing = {PumpEventKind.FIRST_TX: "tx_frames", PumpEventKind.FIRST_RX: "rx_frames"}
+        self._look(port, generation, before, missing, LOOKS)
+
+    def _look(
+        self, port: int, generation: int, before: Counters, missing: dict[PumpEventKind, str], left: int
+    ) -> None:
+        link = self._links.get(port)
+        if link is None or not self._engaged or not left:
+            return
+        now = self._read(port, link)
+        for kind, field in tuple(missing.items()):
+            if getattr(now, field) > getattr(before, field):
+                del missing[kind]
+                self._tell(kind, port, generation)
+        if missing:
+            again = (port, generation, before, missing, left - 1)
+            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look, *again)
+
+    def _tell(self, kind: PumpEventKind, port: int | None, generation: int) -> None:
+        if self._listener is not None:
+            self._listener.pump_event(
+                PumpEvent(kind=kind, port=port, error=0, generation=generation, serial=0, when_ns=self._clock())
+            )
+
+    def _read(self, port: int, link: Link) -> Counters:
+        """Return what the kernel has carried; what cannot be read has not grown."""
+        try:
+            counted = self._wiring.counters(link.ifindex)
+        except TapbondError as error:
+            log.debug("cannot read what tc has counted", slave=link.name, error=str(error))
+            return self._quiet.get(port, Counters())
+        return counted
+
+    # From one path to the other.
+
+    def _hinder(self, what: str, reason: str) -> None:
+        """Take note of what stands in the way of redirecting, or does no more (no reason)."""
+        if not reason:
+            self.reasons.pop(what, None)
+            return
+        self.reasons[what] = reason
+        if self._engaged:
+            self._disengage()
+            log.warning("frames are copied from now on", failover=self._failover, reason=reason)
+            self._emit(DataPathChanged(failover=self._failover, datapath=self.name, reason=reason))
+            if self._decision is not None:
+                self._pump.apply(self._decision, self._seen_serial)
+
+    def _disengage(self) -> None:
+        for timer in (*self._drains.values(), self._looking):
+            if timer is not None:
+                timer.cancel()
+        self._drains.clear()
+        for port, link in self._links.items():
+            self._folded[port] = self._folded.get(port, Counters()) + self._read(port, link)
+        self._engaged, self._receiver = False, None
+        self._quiet.clear()
+        with contextlib.suppress(TapbondError):
+            self._wiring.close()
+
+    def _try_again(self) -> None:
+        """Redirect again if nothing stands in the way; frames that pass at that moment may be lost."""
+        if self.reasons or self._engaged or self._closed or self._tap is None:
+            return
+        try:
+            self.open(self._tap)
+            for link in self._links.values():
+                self._wiring.add(link)
+        except TapbondError as error:
+            self._engaged = False
+            self.reasons["tc"] = str(error)
+            self._wiring.close()
+            log.warning("frames are still copied", failover=self._failover, reason=str(error))
+            return
+        log.info("frames are redirected again", failover=self._failover)
+        self._emit(DataPathChanged(failover=self._failover, datapath=self.name, reason=""))
+        if self._decision is not None:
+            self.apply(self._decision, self._seen_serial)
+
+
+def _receiver(decision: Decision) -> int | None:
+    """Return whose frames are delivered: one slave's, as every mode but rx=any has it."""
+    if decision.receive_sender:
+        return decision.active
+    return next(iter(decision.receive), None)
+
+
+def _silent(decision: Decision) -> Decision:
+    """Return a decision by which the pump delivers nothing."""
+    return replace(decision, receive=frozenset(), receive_sender=False, drain=False)

@@ -1,14 +1,15 @@
 """The filters that carry a failover's frames inside the kernel.
 
-                      one block of filters, asked about each frame
-    tb0 ── sends ────▶ 1: came by tb0             ──▶ sent by the active slave
-    eth1 ─ receives ─▶ 2: came by the active      ──▶ received by tb0
-    eth0 ─ receives ─▶ 3: unicast, by a former one ─▶ received by tb0
-                      whatever is matched by none goes its usual way
+                         two blocks of filters
+    tb0 ── sends ────▶ [ 1: whatever it is          ] ──▶ sent by the active slave
+    eth1 ─ receives ─▶ [ 1: came by the active one  ] ──▶ received by tb0
+    eth0 ─ receives ─▶ [ 2: unicast, by a former one] ──▶ received by tb0
+                         what is matched by none goes its usual way
 
-Each of 1 and 2 is one filter, and who sends and who receives is changed by replacing it. The actions are those of
-filters that are never asked, two a slave: they keep counting whichever filter uses them.
-The block lives as long as a link that has it. A killed process leaves it on its slaves: see remove_stale().
+Who sends and who receives is one filter each, and is changed by replacing it: in one step for all slaves, because
+they share a block. The actions are those of filters that are never asked, two a slave: they keep counting
+whichever filter uses them.
+A block lives as long as a link that has it. A killed process leaves one on its slaves: see remove_stale().
 """
 
 import contextlib
@@ -23,23 +24,24 @@ from tapbond.datapath.tc import Filter, Place, Redirect, Tc
 from tapbond.errors import LinkRequestError, TapbondError
 from tapbond.model import Counters, Link
 
-PRIO_SEND, PRIO_RECEIVE, PRIO_DRAIN = 1, 2, 3
+PRIO_ACTIVE, PRIO_DRAIN = 1, 2
 PARKED = 1000
 """The chain that nobody goes to."""
-BLOCK_MARK = 0x7B000000
+BLOCK_MARK = 0x7A000000
 ETHERNET_HEADER = 14
 """Bytes that tc does not count of what is received."""
 
 
-def block_of(failover: str) -> int:
-    """Return the number of a failover's block."""
-    return BLOCK_MARK | zlib.crc32(failover.encode()) & 0xFFFFFF
+def blocks_of(failover: str) -> tuple[int, int]:
+    """Return the numbers of a failover's blocks: of what it sends, and of what its slaves receive."""
+    number = BLOCK_MARK | zlib.crc32(failover.encode()) & 0xFFFFFE
+    return number, number | 1
 
 
 def remove_stale(failover: str, tc: Tc) -> list[int]:
-    """Take the block of an earlier run off every link that has it; return their ifindexes."""
-    block = block_of(failover)
-    found = [ifindex for ifindex, blocks in tc.filtered().items() if block in blocks]
+    """Take the blocks of an earlier run off every link that has one; return their ifindexes."""
+    stale = set(blocks_of(failover))
+    found = [ifindex for ifindex, blocks in tc.filtered().items() if blocks & stale]
     for ifindex in found:
         with contextlib.suppress(LinkRequestError):  # it has gone meanwhile
             tc.remove_qdisc(f"interface {ifindex}", ifindex)
@@ -68,7 +70,11 @@ class Wiring:
     """
 
     def __init__(self, failover: str, tc: Tc, classifiers: Sequence[Classifier] = CLASSIFIERS) -> None:
-        self.block = block_of(failover)
+        sent, received = blocks_of(failover)
+        self._active_out = Place(block=sent, prio=PRIO_ACTIVE)
+        self._active_in = Place(block=received, prio=PRIO_ACTIVE)
+        self._drained = Place(block=received, prio=PRIO_DRAIN)
+        self._parked = Place(block=sent, chain=PARKED)
         self._failover = failover
         self._tc = tc
         self._classifiers = classifiers
@@ -80,11 +86,12 @@ class Wiring:
     def open(self, tap: int) -> None:
         """Begin, with the TAP of this ifindex."""
         filtered = self._tc.filtered()
-        if any(self.block in blocks for blocks in filtered.values()):
-            raise TapbondError(f"{self._failover}: its tc block {self.block} is in use")
+        ours = {self._active_out.block, self._active_in.block}
+        if any(blocks & ours for blocks in filtered.values()):
+            raise TapbondError(f"{self._failover}: its tc blocks {ours} are in use")
         if tap in filtered:
             raise TapbondError(f"{self._failover}: has a clsact or ingress qdisc of somebody else")
-        self._tc.add_qdisc(self._failover, tap, self.block, egress=True)
+        self._tc.add_qdisc(self._failover, tap, self._active_out.block, egress=True)
         self._tap = tap
         try:
             self._classifier = self._choose(tap)
@@ -94,11 +101,13 @@ class Wiring:
 
     def _choose(self, tap: int) -> Classifier:
         """Return the first classifier with which a frame can be redirected to the TAP."""
-        place, failures = Place(block=self.block, chain=PARKED), []
+        failures = []
         for classifier in self._classifiers:
             try:
-                made = self._tc.put("tc", classifier, place, EVERYTHING, Redirect(ifindex=tap, ingress=True))
-                self._tc.remove("tc", classifier, place, made.handle)
+                made = self._tc.put(
+                    "tc", classifier, self._parked, EVERYTHING, Redirect(ifindex=tap, ingress=True)
+                )
+                self._tc.remove("tc", classifier, self._parked, made.handle)
             except LinkRequestError as error:
                 failures.append(f"{classifier.kind}: {error.reason}")
             else:
@@ -127,7 +136,7 @@ class Wiring:
     def add(self, link: Link) -> None:
         """Take in a slave, which neither sends nor receives yet."""
         try:
-            self._tc.add_qdisc(link.name, link.ifindex, self.block)
+            self._tc.add_qdisc(link.name, link.ifindex, self._active_in.block)
         except LinkRequestError as error:
             if error.code != errno.EEXIST:
                 raise
@@ -148,42 +157,41 @@ class Wiring:
     def remove(self, link: Link) -> None:
         """Let go of a slave; one whose link has gone is fine. It neither sends nor receives any more."""
         slave = self._slaves.pop(link.ifindex)
-        parked = Place(block=self.block, chain=PARKED)
+        if slave.drain:
+            self._remove(link.name, self._drained, slave.drain)
         with contextlib.suppress(LinkRequestError):
             self._tc.remove_qdisc(link.name, link.ifindex)
-        if slave.drain:
-            self._remove(link.name, Place(block=self.block, prio=PRIO_DRAIN), slave.drain)
+        if not self._slaves:
+            self._receiving = 0  # its block went with the last slave
         for handle in (slave.sending.handle, slave.receiving.handle):
-            self._remove(link.name, parked, handle)
+            self._remove(link.name, self._parked, handle)
 
     def send(self, ifindex: int) -> None:
         """Send by this slave; 0: by none, what the TAP sends goes to whoever reads it."""
         to = Redirect(index=self._slaves[ifindex].sending.index) if ifindex else None
-        match = Match(ifindex=self._tap)
-        self._sending = self._set(PRIO_SEND, match, to, self._sending)
+        self._sending = self._set(self._active_out, EVERYTHING, to, self._sending)
 
     def receive(self, ifindex: int) -> None:
         """Receive from this slave; 0: from none."""
         to = Redirect(index=self._slaves[ifindex].receiving.index, ingress=True) if ifindex else None
-        self._receiving = self._set(PRIO_RECEIVE, Match(ifindex=ifindex), to, self._receiving)
+        self._receiving = self._set(self._active_in, Match(ifindex=ifindex), to, self._receiving)
 
     def drain(self, ifindex: int) -> None:
         """Receive unicast from this slave too, once it is not the one that is received from."""
         slave = self._slaves[ifindex]
         to = Redirect(index=slave.receiving.index, ingress=True)
-        slave.drain = self._set(PRIO_DRAIN, Match(ifindex=ifindex, unicast=True), to, slave.drain)
+        slave.drain = self._set(self._drained, Match(ifindex=ifindex, unicast=True), to, slave.drain)
 
     def end_drain(self, ifindex: int) -> None:
         """Receive nothing from it any more."""
         slave = self._slaves[ifindex]
-        slave.drain = self._set(PRIO_DRAIN, EVERYTHING, None, slave.drain)
+        slave.drain = self._set(self._drained, EVERYTHING, None, slave.drain)
 
     def counters(self, ifindex: int) -> Counters:
         """Return what a slave has carried since it was added."""
         slave = self._slaves[ifindex]
-        parked = Place(block=self.block, chain=PARKED)
         sent, received = (
-            self._tc.get(slave.link.name, self._classifier, parked, handle)
+            self._tc.get(slave.link.name, self._classifier, self._parked, handle)
             for handle in (slave.sending.handle, slave.receiving.handle)
         )
         return Counters(
@@ -197,11 +205,10 @@ class Wiring:
         )
 
     def _park(self, link: Link, to: Redirect) -> Filter:
-        return self._tc.put(link.name, self._classifier, Place(block=self.block, chain=PARKED), EVERYTHING, to)
+        return self._tc.put(link.name, self._classifier, self._parked, EVERYTHING, to)
 
-    def _set(self, prio: int, match: Match, to: Redirect | None, handle: int) -> int:
+    def _set(self, place: Place, match: Match, to: Redirect | None, handle: int) -> int:
         """Add, replace or remove the filter of this handle (0: there is none); return its handle now."""
-        place = Place(block=self.block, prio=prio)
         if to is not None:
             return self._tc.put(self._failover, self._classifier, place, match, to, handle).handle
         if handle:

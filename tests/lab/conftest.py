@@ -17,12 +17,20 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., FailoverProcess]]:
+def datapath() -> str:
+    """What carries the frames: a test file that is about both has a fixture of this name with both."""
+    return "copy"
+
+
+@pytest.fixture
+def start(tmp_path: Path, datapath: str) -> Iterator[Callable[..., FailoverProcess]]:
     """Start ``tapbond run`` in a lab's host; it is stopped at the end."""
     with ExitStack() as running:
 
         def run(lab: Lab, *options: str, name: str = "tb0", wait: bool = True) -> FailoverProcess:
             options = options or ("--standby", "eth0", "--primary", "eth1")
+            if "--datapath" not in options:
+                options = (*options, "--datapath", datapath)
             process = running.enter_context(FailoverProcess(lab.host, name, *options, run_dir=tmp_path))
             if wait:
                 process.wait_ready()

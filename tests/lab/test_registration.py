@@ -14,6 +14,11 @@ from tapbond.lab.process import FailoverProcess
 pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
 
 
+@pytest.fixture(params=["copy", "redirect"])
+def datapath(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def slaves(process: FailoverProcess) -> dict[str, str]:
     return {slave.name: slave.role for slave in process.status().slaves}
 

@@ -75,7 +75,7 @@ class RedirectPath:
         self._gone = Counters()
         self._quiet: dict[int, Counters] = {}
         """What each port had carried when it was last seen at rest."""
-        self._looking: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Handle | None = None
 
     @property
     def name(self) -> DataPathName:
@@ -254,7 +254,8 @@ class RedirectPath:
             self._looking.cancel()
         before = self._quiet.pop(port, Counters())
         missing = {PumpEventKind.FIRST_TX: "tx_frames", PumpEventKind.FIRST_RX: "rx_frames"}
-        self._look(port, generation, before, missing, LOOKS)
+        # Not yet: who asked for the switch has yet to write down that there was one.
+        self._looking = asyncio.get_running_loop().call_soon(self._look, port, generation, before, missing, LOOKS)
 
     def _look(
         self, port: int, generation: int, before: Counters, missing: dict[PumpEventKind, str], left: int

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 from msgspec.structs import replace
 
+from tapbond.announce import rarp
 from tapbond.datapath import DataPath, PumpEvent, PumpEventKind, PumpListener
 from tapbond.datapath.wiring import Wiring
 from tapbond.errors import TapbondError
@@ -69,13 +70,15 @@ class RedirectPath:
         self._tap: Link | None = None
         self._engaged = self._closed = False
         self._receiver: int | None = None
-        self._drains: dict[int, asyncio.TimerHandle] = {}
+        self._drains: dict[int, asyncio.Handle] = {}
         self._folded: dict[int, Counters] = {}
         """What each port had carried when frames were copied again."""
         self._gone = Counters()
         self._quiet: dict[int, Counters] = {}
         """What each port had carried when it was last seen at rest."""
         self._looking: asyncio.Handle | None = None
+        self._stations: frozenset[bytes] = frozenset()
+        self._announced: tuple[str, list[bytes]] | None = None
 
     @property
     def name(self) -> DataPathName:
@@ -154,20 +157,35 @@ class RedirectPath:
         self._pump.send_direct(port, direct)
 
     def hear(self, filters: Filters) -> None:
-        """Have every slave let through what the failover wants to hear."""
+        """Have every slave let through what the failover wants to hear.
+
+        Who else speaks through the TAP, a macvlan in a container, is not learned by the pump from what is
+        redirected; but its MAC is among these, and announced as the pump would.
+        """
         self._pump.hear(filters)
+        if filters.unicast != self._stations:
+            self._stations = filters.unicast
+            self._set_announcements()
 
     def apply(self, decision: Decision, seen_serial: int) -> int:
-        """Put a decision in force: receive on the new slave, announce, send on it, drain the old one."""
+        """Put a decision in force.
+
+        Make before break: drain the old slave, receive on the new one, announce, send on it. From a slave that is
+        not ready any more every frame is lost: then sending comes first.
+        """
         former = self._decision.active if self._decision else None
         self._decision, self._seen_serial = decision, seen_serial
         if not self._engaged:
             return self._pump.apply(decision, seen_serial)
+        active, receiver = decision.active, _receiver(decision)
+        lost = former not in decision.order
         try:
-            self._receive(_receiver(decision), drain=decision.drain)
+            if lost:
+                self._send(active)
+            self._receive(receiver, drain=decision.drain and not lost)
             generation = self._pump.apply(_silent(decision), seen_serial)
-            active = decision.active
-            self._wiring.send(0 if active is None else self._links[active].ifindex)
+            if not lost:
+                self._send(active)
         except TapbondError as error:
             self._hinder("tc", str(error))
             return self._pump.apply(decision, seen_serial)
@@ -177,7 +195,8 @@ class RedirectPath:
 
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Send these whenever the sending slave changes."""
-        self._pump.set_announcements(mac, frames)
+        self._announced = mac, frames
+        self._set_announcements()
 
     def announce(self, port: int) -> None:
         """See DataPath."""
@@ -215,7 +234,16 @@ class RedirectPath:
         self._wiring.end()
         await self._pump.close()
 
-    # Receiving.
+    # Sending and receiving.
+
+    def _set_announcements(self) -> None:
+        if self._announced is not None:
+            mac, frames = self._announced
+            stations = [rarp(station) for station in sorted(self._stations)]
+            self._pump.set_announcements(mac, frames + [frame for frame in stations if frame not in frames])
+
+    def _send(self, active: int | None) -> None:
+        self._wiring.send(0 if active is None else self._links[active].ifindex)
 
     def _receive(self, receiver: int | None, *, drain: bool) -> None:
         """Receive on another slave from the next frame on; drain unicast still under way to the former one."""
@@ -226,6 +254,8 @@ class RedirectPath:
             self._wiring.drain(self._links[former].ifindex)
             delay_s = self._drain_ns / NS_PER_S
             self._drains[former] = asyncio.get_running_loop().call_later(delay_s, self._drained, former)
+        elif former is not None:
+            self._drains[former] = asyncio.get_running_loop().call_soon(self._drained, former)
         self._wiring.receive(0 if receiver is None else self._links[receiver].ifindex)
         if receiver is not None:
             self._end_drain(receiver, self._links[receiver])

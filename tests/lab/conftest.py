@@ -18,8 +18,13 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def datapath() -> str:
-    """What carries the frames: a test file that is about both has a fixture of this name with both."""
+    """What carries the frames; tests with the mark ``both_paths`` run with either."""
     return "copy"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "datapath" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_paths"):
+        metafunc.parametrize("datapath", ["copy", "redirect"])
 
 
 @pytest.fixture

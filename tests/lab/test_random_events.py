@@ -21,7 +21,7 @@ from tapbond.lab.process import FailoverProcess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
+pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping"), pytest.mark.both_paths]
 
 EVENTS = 500
 """So many that change something."""

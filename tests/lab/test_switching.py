@@ -22,12 +22,7 @@ from tapbond.lab import FAR_V4, HOST_V4, FlowRecord, Lab, UdpFlow, total, wait_u
 from tapbond.lab.process import FailoverProcess
 from tapbond.lab.report import Window
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
-
-
-@pytest.fixture(params=["copy", "redirect"])
-def datapath(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping"), pytest.mark.both_paths]
 
 
 RATE = 5000

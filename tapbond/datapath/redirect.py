@@ -14,6 +14,9 @@ from msgspec.structs import replace
 
 from tapbond.announce import rarp
 from tapbond.datapath import DataPath, PumpEvent, PumpEventKind, PumpListener
+from tapbond.datapath.firstframes import FirstFrames
+from tapbond.datapath.ledger import Ledger
+from tapbond.datapath.overlay import Overlay
 from tapbond.datapath.wiring import Wiring
 from tapbond.errors import TapbondError
 from tapbond.filters import Filters
@@ -22,14 +25,11 @@ from tapbond.model import Counters, DataPathChanged, DataPathName, Decision, Lin
 log = structlog.get_logger()
 
 NS_PER_S = 1_000_000_000
-LOOK_S = 0.001
-"""How often the counters are read until the first frames have passed a new slave."""
-LOOKS = 1000
-
 GUESTS = "the TAP is the port of a bridge, whose guests are learned from what they send"
+AWAY = "the TAP is in another network namespace than its slaves"
 
 
-class RedirectPath:
+class RedirectPath(Overlay):
     """A DataPath on top of another one, which takes over where redirecting is not possible.
 
     Args:
@@ -53,10 +53,10 @@ class RedirectPath:
         *,
         patient: bool,
     ) -> None:
+        super().__init__(pump)
         self.reasons: dict[str, str] = {}
         """Why frames are copied now; none: they are redirected."""
         self._failover = failover
-        self._pump = pump
         self._wiring = wiring
         self._drain_ns = drain_ns
         self._clock = clock
@@ -71,12 +71,8 @@ class RedirectPath:
         self._engaged = self._closed = False
         self._receiver: int | None = None
         self._drains: dict[int, asyncio.Handle] = {}
-        self._folded: dict[int, Counters] = {}
-        """What each port had carried when frames were copied again."""
-        self._gone = Counters()
-        self._quiet: dict[int, Counters] = {}
-        """What each port had carried when it was last seen at rest."""
-        self._looking: asyncio.Handle | None = None
+        self._ledger = Ledger(self._read)
+        self._first_frames = FirstFrames(self._read_on, self._tell)
         self._stations: frozenset[bytes] = frozenset()
         self._announced: tuple[str, list[bytes]] | None = None
 
@@ -103,7 +99,7 @@ class RedirectPath:
 
     def tap_changed(self, tap: Link, *, at_home: bool) -> None:
         """Follow the TAP: it must be where its slaves are, and nobody's port."""
-        self._hinder("place", "" if at_home else "the TAP is in another network namespace than its slaves")
+        self._hinder("place", "" if at_home else AWAY)
         self._hinder("port", GUESTS if at_home and tap.master else "")
         self._tap = tap
         self._try_again()
@@ -135,26 +131,22 @@ class RedirectPath:
                 self._wiring.remove(link)
             raise
         self._links[port] = link
+        self._ledger.open(port)
         return port
 
     async def detach(self, port: int) -> None:
         """Close a port once no frame of it is under way."""
-        link = self._links.pop(port)
+        link = self._links[port]
+        self._ledger.close(port)
         if self._engaged:
-            self._end_drain(port, link)
-            if self._receiver == port:
-                self._receiver = None
-            self._gone += self._read(port, link)
+            self._end_drain(port)
             self._wiring.remove(link)
-        self._gone += self._folded.pop(port, Counters())
-        self._quiet.pop(port, None)
+        if self._receiver == port:
+            self._receiver = None
+        del self._links[port]
         await self._pump.detach(port)
         if self.reasons.pop(f"slave {link.ifindex}", None):
             self._try_again()
-
-    def send_direct(self, port: int, direct: bool) -> None:
-        """Send past the qdisc, or through it: what the pump sends."""
-        self._pump.send_direct(port, direct)
 
     def hear(self, filters: Filters) -> None:
         """Have every slave let through what the failover wants to hear.
@@ -177,12 +169,11 @@ class RedirectPath:
         self._decision, self._seen_serial = decision, seen_serial
         if not self._engaged:
             return self._pump.apply(decision, seen_serial)
-        active, receiver = decision.active, _receiver(decision)
-        lost = former not in decision.order
+        active, lost = decision.active, former not in decision.order
         try:
             if lost:
                 self._send(active)
-            self._receive(receiver, drain=decision.drain and not lost)
+            self._receive(_receiver(decision), drain=decision.drain and not lost)
             generation = self._pump.apply(_silent(decision), seen_serial)
             if not lost:
                 self._send(active)
@@ -190,7 +181,7 @@ class RedirectPath:
             self._hinder("tc", str(error))
             return self._pump.apply(decision, seen_serial)
         if active is not None and active != former:
-            self._look_for_first_frames(active, generation)
+            self._first_frames.expect(active, generation, self._ledger.last(active))
         return generation
 
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
@@ -198,39 +189,18 @@ class RedirectPath:
         self._announced = mac, frames
         self._set_announcements()
 
-    def announce(self, port: int) -> None:
-        """See DataPath."""
-        self._pump.announce(port)
-
-    def announce_again(self) -> None:
-        """See DataPath."""
-        self._pump.announce_again()
-
-    def send(self, port: int, frame: bytes) -> None:
-        """Send a frame on a port."""
-        self._pump.send(port, frame)
-
-    def ready(self, ifindex: int) -> bool | None:
-        """Ask the device itself."""
-        return self._pump.ready(ifindex)
-
     def counters(self, port: int) -> Counters:
         """Return what this port has carried since it was attached, whoever carried it."""
-        carried = self._pump.counters(port) + self._folded.get(port, Counters())
-        return carried + self._read(port, self._links[port]) if self._engaged else carried
+        return self._pump.counters(port) + self._ledger.now(port)
 
     def total(self) -> Counters:
         """Return what all ports ever carried."""
-        total = sum(self._folded.values(), self._pump.total() + self._gone)
-        if self._engaged:
-            total = sum((self._read(port, link) for port, link in self._links.items()), total)
-        return total
+        return self._pump.total() + self._ledger.total()
 
     async def close(self) -> None:
         """Stop, and take every filter off again."""
         self._closed = True
-        if self._engaged:
-            self._disengage()
+        self._disengage()
         self._wiring.end()
         await self._pump.close()
 
@@ -250,57 +220,30 @@ class RedirectPath:
         if receiver == self._receiver:
             return
         former, self._receiver = self._receiver, receiver
+        loop = asyncio.get_running_loop()
         if former is not None and drain and self._drain_ns:
             self._wiring.drain(self._links[former].ifindex)
-            delay_s = self._drain_ns / NS_PER_S
-            self._drains[former] = asyncio.get_running_loop().call_later(delay_s, self._drained, former)
+            self._drains[former] = loop.call_later(self._drain_ns / NS_PER_S, self._drained, former)
         elif former is not None:
-            self._drains[former] = asyncio.get_running_loop().call_soon(self._drained, former)
+            self._drains[former] = loop.call_soon(self._drained, former)
         self._wiring.receive(0 if receiver is None else self._links[receiver].ifindex)
         if receiver is not None:
-            self._end_drain(receiver, self._links[receiver])
+            self._end_drain(receiver)
 
     def _drained(self, port: int) -> None:
-        link = self._links[port]
         try:
-            self._end_drain(port, link)
+            self._end_drain(port)
         except TapbondError as error:
             self._hinder("tc", str(error))
             return
-        self._quiet[port] = self._read(port, link)
+        self._ledger.now(port)  # it rests now: what it has carried is what its next turn begins with
         if not self._drains:
             self._tell(PumpEventKind.DRAINED, None, 0)
 
-    def _end_drain(self, port: int, link: Link) -> None:
+    def _end_drain(self, port: int) -> None:
         if (timer := self._drains.pop(port, None)) is not None:
             timer.cancel()
-            self._wiring.end_drain(link.ifindex)
-
-    # What nobody tells.
-
-    def _look_for_first_frames(self, port: int, generation: int) -> None:
-        """Find out when the first frames pass a new slave: by its counters, so up to LOOK_S late."""
-        if self._looking is not None:
-            self._looking.cancel()
-        before = self._quiet.pop(port, Counters())
-        missing = {PumpEventKind.FIRST_TX: "tx_frames", PumpEventKind.FIRST_RX: "rx_frames"}
-        # Not yet: who asked for the switch has yet to write down that there was one.
-        self._looking = asyncio.get_running_loop().call_soon(self._look, port, generation, before, missing, LOOKS)
-
-    def _look(
-        self, port: int, generation: int, before: Counters, missing: dict[PumpEventKind, str], left: int
-    ) -> None:
-        link = self._links.get(port)
-        if link is None or not self._engaged or not left:
-            return
-        now = self._read(port, link)
-        for kind, field in tuple(missing.items()):
-            if getattr(now, field) > getattr(before, field):
-                del missing[kind]
-                self._tell(kind, port, generation)
-        if missing:
-            again = (port, generation, before, missing, left - 1)
-            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look, *again)
+            self._wiring.end_drain(self._links[port].ifindex)
 
     def _tell(self, kind: PumpEventKind, port: int | None, generation: int) -> None:
         if self._listener is not None:
@@ -308,14 +251,17 @@ class RedirectPath:
                 PumpEvent(kind=kind, port=port, error=0, generation=generation, serial=0, when_ns=self._clock())
             )
 
-    def _read(self, port: int, link: Link) -> Counters:
-        """Return what the kernel has carried; what cannot be read has not grown."""
+    def _read(self, port: int) -> Counters | None:
+        if not self._engaged:
+            return None
         try:
-            counted = self._wiring.counters(link.ifindex)
+            return self._wiring.counters(self._links[port].ifindex)
         except TapbondError as error:
-            log.debug("cannot read what tc has counted", slave=link.name, error=str(error))
-            return self._quiet.get(port, Counters())
-        return counted
+            log.debug("cannot read what tc has counted", port=port, error=str(error))
+            return None
+
+    def _read_on(self, port: int) -> Counters | None:
+        return self._ledger.now(port) if self._engaged and port in self._links else None
 
     # From one path to the other.
 
@@ -325,22 +271,22 @@ class RedirectPath:
             self.reasons.pop(what, None)
             return
         self.reasons[what] = reason
-        if self._engaged:
-            self._disengage()
-            log.warning("frames are copied from now on", failover=self._failover, reason=reason)
-            self._emit(DataPathChanged(failover=self._failover, datapath=self.name, reason=reason))
-            if self._decision is not None:
-                self._pump.apply(self._decision, self._seen_serial)
+        if not self._engaged:
+            return
+        self._disengage()
+        log.warning("frames are copied from now on", failover=self._failover, reason=reason)
+        self._emit(DataPathChanged(failover=self._failover, datapath=self.name, reason=reason))
+        if self._decision is not None:
+            self._pump.apply(self._decision, self._seen_serial)
 
     def _disengage(self) -> None:
-        for timer in (*self._drains.values(), self._looking):
-            if timer is not None:
-                timer.cancel()
+        for timer in self._drains.values():
+            timer.cancel()
         self._drains.clear()
-        for port, link in self._links.items():
-            self._folded[port] = self._folded.get(port, Counters()) + self._read(port, link)
+        self._first_frames.forget()
+        for port in self._links:
+            self._ledger.fold(port)
         self._engaged, self._receiver = False, None
-        self._quiet.clear()
         with contextlib.suppress(TapbondError):
             self._wiring.close()
 

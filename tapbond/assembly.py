@@ -120,9 +120,8 @@ class Assembly:
         settings, home = self.settings, self.places.home
         tap = self.places.home.links.by_index.get(self.master.ifindex)
         self.redirect, self.pump = open_datapath(
-            settings, self.master.fileno(), tap, self.lived.socket, self._clock, self._emit
+            settings, self.master.fileno(), tap, self.lived.socket, self._clock, self._emit, unwind
         )
-        unwind.push_async_callback(self.pump.close)
         self.announcer = Announcer(
             self.pump,
             home.links,

@@ -1,6 +1,7 @@
 """Which data path a failover has, and why."""
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -25,6 +26,7 @@ def open_datapath(
     open_socket: OpenSocket,
     clock: Callable[[], int],
     emit: Callable[[DataPathChanged], None],
+    unwind: AsyncExitStack,
 ) -> tuple[RedirectPath | None, DataPath]:
     """Return the redirect path, if there may be one, and the path to use: that or the pump.
 
@@ -35,6 +37,7 @@ def open_datapath(
         open_socket: in the slaves' network namespace.
         clock: CLOCK_MONOTONIC in ns.
         emit: is told when frames take another path.
+        unwind: closes it in the end.
 
     Raises:
         TapbondError: redirecting was asked for and does not work.
@@ -48,11 +51,13 @@ def open_datapath(
         silent=settings.announce_count == 0 or POLICIES[settings.mac_policy].follows,
         busy_poll_ns=settings.busy_poll_ns,
     )
+    unwind.push_async_callback(pump.close)
     if settings.datapath is DataPathName.COPY:
         return None, pump
     wiring = Wiring(settings.name, Tc(open_socket))
     automatic = settings.datapath is DataPathName.AUTO
     path = RedirectPath(settings.name, pump, wiring, settings.drain_ns, clock, emit, patient=automatic)
+    unwind.push_async_callback(path.close)
     if reason := settings.copies_because():
         path.reasons["settings"] = reason
     elif tap is not None:

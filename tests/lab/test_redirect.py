@@ -245,16 +245,22 @@ def test_auto_redirects_here(lab: Lab, start: Start) -> None:
     assert start(lab, "--standby", "eth0", "--datapath", "auto").status().datapath == "redirect"
 
 
-@pytest.mark.parametrize("options", [("--rx", "any"), ("--isolation", "netns")])
-def test_what_needs_the_copy_path_is_refused_or_copied(lab: Lab, start: Start, options: tuple[str, ...]) -> None:
-    process = start(lab, "--standby", "eth0", *options, "--datapath", "redirect", wait=False)
+@pytest.mark.parametrize("options", [("--rx", "any"), ("--isolation", "netns"), ("--slave-netns", "1")])
+def test_what_needs_the_copy_path_is_refused(lab: Lab, start: Start, options: tuple[str, ...]) -> None:
+    before = everything(lab.host)
+    process = start(lab, "--standby", "eth0", *options, wait=False)
     assert process.process.wait(10) == 1
-    assert f"--datapath redirect: {' '.join(options)}" in process.log
+    assert f"--datapath redirect: {options[0]}" in process.log
     assert "use --datapath copy" in process.log
-    process = start(lab, "--standby", "eth0", *options, "--datapath", "auto")
+    assert everything(lab.host) == before
+
+
+def test_and_copied_with_auto(lab: Lab, start: Start) -> None:
+    process = start(lab, "--standby", "eth0", "--rx", "any", "--datapath", "auto")
     status = process.status()
     assert status.datapath == "copy"
-    assert " ".join(options) in status.datapath_reason
+    assert "--rx any" in status.datapath_reason
+    assert "--rx any" in next(line for line in process.log.splitlines() if "frames are copied" in line)
     lab.host.check_output(["ping", "-c1", "-W5", FAR_V4])
 
 
@@ -464,6 +470,26 @@ def test_an_event_tells_of_another_path(lab: Lab, start: Start, tmp_path: Any) -
         wait_until(lambda: '"datapath_changed"' in stream.read_text(), what="the event")
         monitor.terminate()
     assert '"datapath":"copy"' in stream.read_text()
+
+
+def test_a_macvlan_in_a_container_is_announced(lab: Lab, start: Start) -> None:
+    """The pump cannot learn of it from what it sends; the TAP's list of addresses tells."""
+    process = start(lab)
+    box = "52:54:00:00:00:88"
+    with Namespace("box") as container:
+        lab.host.check_output(
+            ["ip", "link", "add", "mv1", "link", "tb0", "address", box, "type", "macvlan", "mode", "private"]
+        )
+        lab.host.check_output(["ip", "link", "set", "mv1", "netns", str(holder(container).pid)])
+        container.check_output(["ip", "addr", "add", "10.53.0.88/24", "dev", "mv1"])
+        container.check_output(["ip", "link", "set", "mv1", "up"])
+        wait_until(lambda: "unicast=1" in process.log, what="its MAC to be seen")
+        container.check_output(["ping", "-c1", "-W5", FAR_V4])
+        for slave, port in (("eth0", "sw0"), ("eth1", "sw1")):
+            process.call("Switch", slave=slave)
+            wait_until(lambda port=port: lab.switch_port_of(box) == port, what="the switch to learn")
+            container.check_output(["ping", "-c1", "-W5", FAR_V4])
+    assert process.status().datapath == "redirect"
 
 
 def test_the_blocks_are_the_failovers_own() -> None:

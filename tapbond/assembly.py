@@ -13,7 +13,7 @@ from tapbond.adopted import AdoptionFile
 from tapbond.adoption import Adoption
 from tapbond.announcer import Announcer
 from tapbond.arrivals import Arrivals
-from tapbond.datapath.pump import Pump
+from tapbond.datapath.choice import open_datapath
 from tapbond.errors import NoSuchInterfaceError
 from tapbond.following import Following
 from tapbond.groups import read_proc
@@ -108,6 +108,7 @@ class Assembly:
         await self.master.set_up(self.registry.mac, self.settings.mtu, self.named.standby_mtu())
         self.takeover = Takeover(self.settings, self.adoption, home.links, self._clock)
         adopting = await self.takeover.hold(unwind)
+        await home.links.refresh()
         self._open_datapath(unwind)
         registrar = await self._open_slaves(unwind, adopting)
         self.pump.start(self.selector)
@@ -117,15 +118,10 @@ class Assembly:
 
     def _open_datapath(self, unwind: AsyncExitStack) -> None:
         settings, home = self.settings, self.places.home
-        self.pump = Pump(
-            self.master.fileno(),
-            settings.drain_ns,
-            self.lived.socket,
-            tolerant=settings.downdelay_ns > 0,
-            silent=settings.announce_count == 0 or self.mac_policy.follows,
-            busy_poll_ns=settings.busy_poll_ns,
+        tap = self.places.home.links.by_index.get(self.master.ifindex)
+        self.redirect, self.pump = open_datapath(
+            settings, self.master.fileno(), tap, self.lived.socket, self._clock, self._emit, unwind
         )
-        unwind.push_async_callback(self.pump.close)
         self.announcer = Announcer(
             self.pump,
             home.links,
@@ -252,6 +248,8 @@ class Assembly:
         """Take note of how the TAP is now, wherever it is."""
         link = msgspec.structs.replace(link, up=not self.whereabouts.was_closed)
         self.propagation.master_changed(link)
+        if self.redirect is not None:
+            self.redirect.tap_changed(link, at_home=self.whereabouts.at_home)
         self.surface.changed()
 
     def _tap_place_changed(self) -> None:

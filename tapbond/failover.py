@@ -13,7 +13,7 @@ import structlog
 
 from tapbond.assembly import Assembly
 from tapbond.events import EventStream
-from tapbond.model import Event, Role, Switchover
+from tapbond.model import DataPathName, Event, Role, Switchover
 from tapbond.settings import Settings
 from tapbond.state import Status
 
@@ -81,6 +81,7 @@ class Failover:
             mac=self._parts.registry.mac,
             mtu=self._parts.whereabouts.link.mtu,
             isolation=self._parts.isolation.kind,
+            datapath=self._parts.redirect.name if self._parts.redirect else DataPathName.COPY,
         )
 
     async def destroy(self) -> None:
@@ -111,6 +112,8 @@ class Failover:
             requested=requested.name if requested else None,
             rx=self.settings.rx,
             isolation=isolation,
+            datapath=parts.redirect.name if parts.redirect else DataPathName.COPY,
+            datapath_reason=parts.redirect.reason if parts.redirect else "",
             slaves=tuple(
                 slave.status(parts.pump, slave is active, isolation, now_ns) for slave in selector.slaves
             ),

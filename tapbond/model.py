@@ -35,6 +35,17 @@ class Reselect(StrEnum):
     """Only when the one in use fails."""
 
 
+class DataPathName(StrEnum):
+    """What carries the frames."""
+
+    COPY = "copy"
+    """The pump, between the TAP and packet sockets."""
+    REDIRECT = "redirect"
+    """The kernel, by filters of tc (tapbond.datapath.redirect)."""
+    AUTO = "auto"
+    """The kernel where that works and nothing asked for needs the copy."""
+
+
 class Slots(StrEnum):
     """How many slaves a failover takes."""
 
@@ -292,4 +303,16 @@ class ChangeRefused(msgspec.Struct, frozen=True, kw_only=True, tag="change_refus
     reason: str
 
 
-Event = Switchover | SlaveRegistered | SlaveReleased | SlaveRefused | CarrierChanged | ChangeRefused
+class DataPathChanged(msgspec.Struct, frozen=True, kw_only=True, tag="datapath_changed", tag_field="event"):
+    """Frames take another path from now on."""
+
+    failover: str
+    datapath: DataPathName
+    """``copy`` or ``redirect``."""
+    reason: str
+    """Why they are copied; empty where they are redirected."""
+
+
+Event = (
+    Switchover | SlaveRegistered | SlaveReleased | SlaveRefused | CarrierChanged | ChangeRefused | DataPathChanged
+)

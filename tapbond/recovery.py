@@ -1,5 +1,6 @@
 """Clean up after a process that was killed: its TAP is gone with it, its bridge and its changes are not."""
 
+import contextlib
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -9,6 +10,8 @@ import structlog
 
 from tapbond.adopted import AdoptionFile
 from tapbond.adoption import Adoption
+from tapbond.datapath.tc import Tc
+from tapbond.datapath.wiring import remove_stale
 from tapbond.errors import BusyError, TapbondError
 from tapbond.isolation.bridge import bridge_name
 from tapbond.journal import Journal, Original, undo
@@ -47,6 +50,7 @@ async def clean_up(
                 places[place.inode] = place
         for place in places.values():
             done += await _remove_bridge(failover, place)
+            done += await _remove_filters(failover, place)
         returned = await _bring_home(failover, home, pin)
         kept = list[Original]()
         for original in left:
@@ -150,6 +154,19 @@ async def _remove_bridge(failover: str, place: Place) -> list[str]:
         await place.rtnetlink.delete(stale)
         return [f"bridge {stale.name} removed"]
     return []
+
+
+async def _remove_filters(failover: str, place: Place) -> list[str]:
+    """Take the tc filters of an earlier run away: they would go on eating what the slaves receive."""
+    found: list[int] = []
+    try:
+        with contextlib.closing(Tc(place.socket)) as tc:
+            found = await place.run(lambda: remove_stale(failover, tc))
+    except (OSError, TapbondError) as error:  # a kernel without tc has no filters either
+        log.debug("cannot look for tc filters", failover=failover, error=str(error))
+    if found:
+        log.info("removing the tc filters of an earlier run", failover=failover, links=len(found))
+    return [f"tc filters removed from {len(found)} links"] if found else []
 
 
 async def _bring_home(failover: str, home: Place, pin: Path) -> dict[str, Link]:

@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from tapbond.errors import TapbondError
-from tapbond.model import MacPolicyName, ReceiveMode, Reselect, Slots
+from tapbond.model import DataPathName, MacPolicyName, ReceiveMode, Reselect, Slots
 
 US = 1000
 MS = 1_000_000
@@ -76,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     slots: Slots = Slots.ANY
     reselect: Reselect = Reselect.ALWAYS
     isolation: str = AUTO
+    datapath: DataPathName = DataPathName.COPY
     slave_netns: str | None = None
     """Network namespace of the slaves: a name of ``ip netns``, a path, or a process id; None: this one."""
     adopt: bool = False
@@ -122,6 +123,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ):
             if wrong:
                 raise TapbondError(f"{self.name}: {reason}")
+        if self.datapath is DataPathName.REDIRECT and (reason := self.copies_because()):
+            raise TapbondError(
+                f"{self.name}: --datapath redirect: {reason} (use --datapath copy, or leave it out)"
+            )
+
+    def copies_because(self) -> str:
+        """Return what was asked for that only the copy path has, empty: nothing."""
+        for asked, reason in (
+            (self.rx is ReceiveMode.ANY, "--rx any has to tell what is an echo, which tc cannot"),
+            (self.slave_netns is not None, "--slave-netns: tc redirects within one network namespace only"),
+            (self.isolation == NETNS, "--isolation netns: tc redirects within one network namespace only"),
+        ):
+            if asked:
+                return reason
+        return ""
 
     def _check_slaves(self) -> None:
         if self.standby is not None and self.standby == self.primary:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tapbond.model import Counters, LinkCounters, ReceiveMode, Role, Switchover
+from tapbond.model import Counters, DataPathName, LinkCounters, ReceiveMode, Role, Switchover
 
 
 class ProbeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +64,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The slave chosen by hand, while that holds."""
     rx: ReceiveMode
     isolation: str
+    datapath: DataPathName = DataPathName.COPY
+    """What carries the frames now: ``copy`` or ``redirect``."""
+    datapath_reason: str = ""
+    """Why they are copied though ``redirect`` or ``auto`` was asked for."""
     slaves: tuple[SlaveStatus, ...]
     counters: Counters
     """Sums over all slaves that ever were; ``tx_dropped`` and ``rx_dropped`` include the TAP's own."""

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tapbond.cli.options import PRIO, run_dir_option
-from tapbond.model import MacPolicyName, ReceiveMode, Reselect, Slots
+from tapbond.model import DataPathName, MacPolicyName, ReceiveMode, Reselect, Slots
 from tapbond.settings import MS, US, Backup, Probing, Settings
 
 MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
@@ -104,6 +104,11 @@ OPTIONS = [
         "--isolation",
         **_choice("auto", "bridge", "nft", "netns", "none"),
         help="How the slaves' own IP stack is kept out.",
+    ),
+    click.option(
+        "--datapath",
+        **_choice(*DataPathName),
+        help="What carries the frames: the pump, filters of tc inside the kernel, or those where they will do.",
     ),
     click.option("--rx", **_choice(*ReceiveMode), help="Whose frames are delivered."),
     click.option(

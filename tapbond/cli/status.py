@@ -36,10 +36,12 @@ def describe(status: Status) -> list[str]:
     """Return a status as lines of text."""
     flags = f"{'UP' if status.up else 'DOWN'}, {'carrier on' if status.carrier else 'no carrier'}"
     chosen = ", by hand" if status.requested else ""
+    why = f" ({status.datapath_reason})" if status.datapath_reason else ""
     lines = [
         f"{status.name}: <{flags}> mtu {status.mtu} {status.mac}",
         *_whereabouts(status),
         f"    active {status.active or 'none'}{chosen}, rx {status.rx}, isolation {status.isolation}",
+        f"    datapath {status.datapath}{why}",
         f"    switchovers {status.switchovers}, up {status.uptime_s:.0f} s, pid {status.pid}",
     ]
     rows: list[tuple[str, ...]] = [("SLAVE", "ROLE", "STATE", "TX FRAMES", "RX FRAMES", "RE-SENT", "DROPPED")]

@@ -17,12 +17,25 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., FailoverProcess]]:
+def datapath() -> str:
+    """What carries the frames; tests with the mark ``both_paths`` run with either."""
+    return "copy"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "datapath" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_paths"):
+        metafunc.parametrize("datapath", ["copy", "redirect"])
+
+
+@pytest.fixture
+def start(tmp_path: Path, datapath: str) -> Iterator[Callable[..., FailoverProcess]]:
     """Start ``tapbond run`` in a lab's host; it is stopped at the end."""
     with ExitStack() as running:
 
         def run(lab: Lab, *options: str, name: str = "tb0", wait: bool = True) -> FailoverProcess:
             options = options or ("--standby", "eth0", "--primary", "eth1")
+            if "--datapath" not in options:
+                options = (*options, "--datapath", datapath)
             process = running.enter_context(FailoverProcess(lab.host, name, *options, run_dir=tmp_path))
             if wait:
                 process.wait_ready()

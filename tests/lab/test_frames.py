@@ -15,7 +15,7 @@ from observe import Start, Wire, raw
 from tapbond.announce import checksum
 from tapbond.lab import Lab, wait_until
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip")]
+pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip"), pytest.mark.both_paths]
 
 MAC = bytes.fromhex("020000000053")
 FAR = bytes.fromhex("0200000000fa")

@@ -21,7 +21,7 @@ from tapbond.lab.process import FailoverProcess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
+pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping"), pytest.mark.both_paths]
 
 EVENTS = 500
 """So many that change something."""
@@ -137,7 +137,7 @@ class Storm:
 
 
 @pytest.mark.timeout(240)
-def test_five_hundred_events(lab: Lab, start: Start) -> None:
+def test_five_hundred_events(lab: Lab, start: Start, datapath: str) -> None:
     lab.plug("eth2")
     lab.plug("eth3")
     process = start(lab, *OPTIONS)
@@ -166,7 +166,8 @@ def test_five_hundred_events(lab: Lab, start: Start) -> None:
         traffic_passes(out, back)
     for address in (FAR_V4, FAR_V6):
         lab.host.check_output(["ping", "-c1", "-W3", address])
-    wait_until(lambda: agrees(lab, process), what="counters of the TAP and ours to agree at rest")
+    if datapath == "copy":  # the TAP's own do not see what is redirected
+        wait_until(lambda: agrees(lab, process), what="counters of the TAP and ours to agree at rest")
     for slave in process.status().slaves:
         link = ip_link(lab.host, slave.name)
         assert (link["ifindex"], link["mtu"], link["address"]) == (slave.ifindex, storm.mtu, lab.mac)

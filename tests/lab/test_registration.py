@@ -11,7 +11,7 @@ from tapbond import ControlError, Event, Failover, Role, SlaveRegistered, SlaveR
 from tapbond.lab import FAR_V4, Lab, wait_until
 from tapbond.lab.process import FailoverProcess
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
+pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping"), pytest.mark.both_paths]
 
 
 def slaves(process: FailoverProcess) -> dict[str, str]:

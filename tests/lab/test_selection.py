@@ -16,7 +16,7 @@ from tapbond import ControlError
 from tapbond.lab import FAR_V4, FAR_V6, Lab, wait_until
 from tapbond.lab.process import FailoverProcess
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
+pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping"), pytest.mark.both_paths]
 
 THREE = ("--standby", "eth0", "--primary", "eth1", "--backup", "eth2:11")
 

@@ -22,7 +22,8 @@ from tapbond.lab import FAR_V4, HOST_V4, FlowRecord, Lab, UdpFlow, total, wait_u
 from tapbond.lab.process import FailoverProcess
 from tapbond.lab.report import Window
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
+pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping"), pytest.mark.both_paths]
+
 
 RATE = 5000
 
@@ -30,11 +31,11 @@ RATE = 5000
 class Traffic:
     """Numbered UDP both ways, while open."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, rate: int) -> None:
         lab.host.check_output(["ping", "-c1", "-W2", str(FAR_V4)])
         lab.far.check_output(["ping", "-c1", "-W2", str(HOST_V4)])
-        self.tx = UdpFlow(lab.host, lab.far, FAR_V4, 5001, rate=RATE, seconds_max=60)
-        self.rx = UdpFlow(lab.far, lab.host, HOST_V4, 5002, rate=RATE, seconds_max=60)
+        self.tx = UdpFlow(lab.host, lab.far, FAR_V4, 5001, rate=rate, seconds_max=60)
+        self.rx = UdpFlow(lab.far, lab.host, HOST_V4, 5002, rate=rate, seconds_max=60)
 
     def pass_frames(self, count: int = 500) -> None:
         """Wait until so many more have arrived each way."""
@@ -49,8 +50,8 @@ class Traffic:
 
 
 @contextmanager
-def traffic(lab: Lab) -> Iterator[Traffic]:
-    flows = Traffic(lab)
+def traffic(lab: Lab, rate: int = RATE) -> Iterator[Traffic]:
+    flows = Traffic(lab, rate)
     with flows.tx, flows.rx:
         flows.tx.start()
         flows.rx.start()
@@ -103,27 +104,28 @@ def test_replug_loses_and_doubles_nothing(lab: Lab, start: Start, isolation: str
         assert (direction.lost, direction.duplicated) == (0, 0)
 
 
-def test_primary_set_down_loses_nothing_that_was_sent(lab: Lab, start: Start) -> None:
+def test_primary_set_down_loses_nothing_that_was_sent(lab: Lab, start: Start, datapath: str) -> None:
+    """The pump sends again what a link refuses. What is redirected to it is lost until tc has changed."""
     process = start(lab)
     with traffic(lab) as flows:
         lab.down("eth1")
         becomes_active(process, "eth0")
     tx, rx = flows.totals()
-    assert tx.lost == 0
+    assert tx.lost == 0 or datapath == "redirect"
     assert (tx.duplicated, rx.duplicated) == (0, 0)
     record = records(process, 2)[-1]
     assert (record.from_slave, record.to_slave, record.cause) == ("eth1", "eth0", "set down")
     assert record.detected_ns <= (record.first_tx_ns or 0)
-    assert record.dropped == 0
+    assert record.dropped <= tx.lost
 
 
-def test_unplug_loses_nothing_that_was_sent(lab: Lab, start: Start) -> None:
+def test_unplug_loses_nothing_that_was_sent(lab: Lab, start: Start, datapath: str) -> None:
     process = start(lab)
     with traffic(lab) as flows:
         lab.unplug("eth1")
         becomes_active(process, "eth0")
     tx, rx = flows.totals()
-    assert tx.lost <= 1  # a frame inside the veth that was deleted is gone with it
+    assert tx.lost <= 1 or datapath == "redirect"  # a frame inside the veth that was deleted is gone with it
     assert (tx.duplicated, rx.duplicated) == (0, 0)
     record = records(process, 2)[-1]
     assert (record.from_slave, record.to_slave, record.cause) == ("eth1", "eth0", "unplugged")
@@ -209,7 +211,7 @@ def test_rx_kernel_has_the_drivers_black_hole(lab: Lab, start: Start) -> None:
 
 def test_rx_any_hears_every_slave(lab: Lab, start: Start) -> None:
     """With rx=any a broadcast comes once a slave."""
-    process = start(lab, "--standby", "eth0", "--primary", "eth1", "--rx", "any")
+    process = start(lab, "--standby", "eth0", "--primary", "eth1", "--rx", "any", "--datapath", "copy")
     lab.host.check_output(["ping", "-c2", "-i0.1", str(FAR_V4)])
     lab.far.check_output(["sh", "-c", "arping -c1 -w1 -I eth0 10.53.0.77 || true"])
     wait_until(lambda: all(slave.counters.rx_frames for slave in process.status().slaves), what="both to hear")
@@ -231,7 +233,8 @@ def test_counters_never_run_backwards(lab: Lab, start: Start) -> None:
 
 
 def test_counters_agree_with_the_tap(lab: Lab, start: Start) -> None:
-    process = start(lab)
+    """On the redirect path the TAP's own do not count: see test_redirect.py."""
+    process = start(lab, "--standby", "eth0", "--primary", "eth1", "--datapath", "copy")
     with traffic(lab) as flows:
         lab.unplug("eth1")
         flows.pass_frames()

@@ -1,0 +1,322 @@
+"""The redirect path: the kernel carries the frames, the pump what the kernel's filters leave to it.
+
+What the TAP sends while there is no filter waits for the pump, and is sent by it. What a slave receives is for the
+filters alone: packet sockets see each frame before tc does, and would deliver it a second time. So every gate of
+the pump stays shut while frames are redirected.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+from msgspec.structs import replace
+
+from tapbond.announce import rarp
+from tapbond.datapath import DataPath, PumpEvent, PumpEventKind, PumpListener
+from tapbond.datapath.firstframes import FirstFrames
+from tapbond.datapath.ledger import Ledger
+from tapbond.datapath.overlay import Overlay
+from tapbond.datapath.wiring import Wiring
+from tapbond.errors import TapbondError
+from tapbond.filters import Filters
+from tapbond.model import Counters, DataPathChanged, DataPathName, Decision, Link
+
+log = structlog.get_logger()
+
+NS_PER_S = 1_000_000_000
+GUESTS = "the TAP is the port of a bridge, whose guests are learned from what they send"
+AWAY = "the TAP is in another network namespace than its slaves"
+
+
+class RedirectPath(Overlay):
+    """A DataPath on top of another one, which takes over where redirecting is not possible.
+
+    Args:
+        failover: its name.
+        pump: the copy path; opened and closed with this.
+        wiring: not open.
+        drain_ns: how long a former receiver still delivers unicast.
+        clock: CLOCK_MONOTONIC in ns.
+        emit: takes the events.
+        patient: a slave that cannot be redirected has all of them copied, instead of being refused.
+    """
+
+    def __init__(
+        self,
+        failover: str,
+        pump: DataPath,
+        wiring: Wiring,
+        drain_ns: int,
+        clock: Callable[[], int],
+        emit: Callable[[DataPathChanged], None],
+        *,
+        patient: bool,
+    ) -> None:
+        super().__init__(pump)
+        self.reasons: dict[str, str] = {}
+        """Why frames are copied now; none: they are redirected."""
+        self._failover = failover
+        self._wiring = wiring
+        self._drain_ns = drain_ns
+        self._clock = clock
+        self._emit = emit
+        self._patient = patient
+        self._listener: PumpListener | None = None
+        self._links: dict[int, Link] = {}
+        """By port."""
+        self._decision: Decision | None = None
+        self._seen_serial = 0
+        self._tap: Link | None = None
+        self._engaged = self._closed = False
+        self._receiver: int | None = None
+        self._drains: dict[int, asyncio.Handle] = {}
+        self._ledger = Ledger(self._read)
+        self._first_frames = FirstFrames(self._read_on, self._tell)
+        self._stations: frozenset[bytes] = frozenset()
+        self._announced: tuple[str, list[bytes]] | None = None
+
+    @property
+    def name(self) -> DataPathName:
+        """Which path frames take now."""
+        return DataPathName.REDIRECT if self._engaged else DataPathName.COPY
+
+    @property
+    def reason(self) -> str:
+        """Why they are copied, empty while they are not."""
+        return "; ".join(self.reasons.values())
+
+    def open(self, tap: Link) -> None:
+        """Redirect from now on what the TAP sends.
+
+        Raises:
+            TapbondError: that does not work here; nothing is changed then.
+        """
+        if tap.master:
+            raise TapbondError(f"{self._failover}: {GUESTS}")
+        self._wiring.open(tap.ifindex)
+        self._tap, self._engaged = tap, True
+
+    def tap_changed(self, tap: Link, *, at_home: bool) -> None:
+        """Follow the TAP: it must be where its slaves are, and nobody's port."""
+        self._hinder("place", "" if at_home else AWAY)
+        self._hinder("port", GUESTS if at_home and tap.master else "")
+        self._tap = tap
+        self._try_again()
+
+    # What a DataPath does.
+
+    def start(self, listener: PumpListener) -> None:
+        """Begin to carry frames."""
+        self._listener = listener
+        self._pump.start(listener)
+
+    def attach(self, link: Link) -> int:
+        """Open a port on a link; see DataPath.
+
+        Raises:
+            TapbondError: it has a qdisc of somebody else where ours would be, unless ``patient``.
+        """
+        if self._engaged:
+            try:
+                self._wiring.add(link)
+            except TapbondError as error:
+                if not self._patient:
+                    raise
+                self._hinder(f"slave {link.ifindex}", str(error))
+        try:
+            port = self._pump.attach(link)
+        except BaseException:
+            if self._engaged:
+                self._wiring.remove(link)
+            raise
+        self._links[port] = link
+        self._ledger.open(port)
+        return port
+
+    async def detach(self, port: int) -> None:
+        """Close a port once no frame of it is under way."""
+        link = self._links[port]
+        self._ledger.close(port)
+        if self._engaged:
+            self._end_drain(port)
+            self._wiring.remove(link)
+        if self._receiver == port:
+            self._receiver = None
+        del self._links[port]
+        await self._pump.detach(port)
+        if self.reasons.pop(f"slave {link.ifindex}", None):
+            self._try_again()
+
+    def hear(self, filters: Filters) -> None:
+        """Have every slave let through what the failover wants to hear.
+
+        Who else speaks through the TAP, a macvlan in a container, is not learned by the pump from what is
+        redirected; but its MAC is among these, and announced as the pump would.
+        """
+        self._pump.hear(filters)
+        if filters.unicast != self._stations:
+            self._stations = filters.unicast
+            self._set_announcements()
+
+    def apply(self, decision: Decision, seen_serial: int) -> int:
+        """Put a decision in force.
+
+        Make before break: drain the old slave, receive on the new one, announce, send on it. From a slave that is
+        not ready any more every frame is lost: then sending comes first.
+        """
+        former = self._decision.active if self._decision else None
+        self._decision, self._seen_serial = decision, seen_serial
+        if not self._engaged:
+            return self._pump.apply(decision, seen_serial)
+        active, lost = decision.active, former not in decision.order
+        try:
+            if lost:
+                self._send(active)
+            self._receive(_receiver(decision), drain=decision.drain and not lost)
+            generation = self._pump.apply(_silent(decision), seen_serial)
+            if not lost:
+                self._send(active)
+        except TapbondError as error:
+            self._hinder("tc", str(error))
+            return self._pump.apply(decision, seen_serial)
+        if active is not None and active != former:
+            self._first_frames.expect(active, generation, self._ledger.last(active))
+        return generation
+
+    def set_announcements(self, mac: str, frames: list[bytes]) -> None:
+        """Send these whenever the sending slave changes."""
+        self._announced = mac, frames
+        self._set_announcements()
+
+    def counters(self, port: int) -> Counters:
+        """Return what this port has carried since it was attached, whoever carried it."""
+        return self._pump.counters(port) + self._ledger.now(port)
+
+    def total(self) -> Counters:
+        """Return what all ports ever carried."""
+        return self._pump.total() + self._ledger.total()
+
+    async def close(self) -> None:
+        """Stop, and take every filter off again."""
+        self._closed = True
+        self._disengage()
+        self._wiring.end()
+        await self._pump.close()
+
+    # Sending and receiving.
+
+    def _set_announcements(self) -> None:
+        if self._announced is not None:
+            mac, frames = self._announced
+            stations = [rarp(station) for station in sorted(self._stations)]
+            self._pump.set_announcements(mac, frames + [frame for frame in stations if frame not in frames])
+
+    def _send(self, active: int | None) -> None:
+        self._wiring.send(0 if active is None else self._links[active].ifindex)
+
+    def _receive(self, receiver: int | None, *, drain: bool) -> None:
+        """Receive on another slave from the next frame on; drain unicast still under way to the former one."""
+        if receiver == self._receiver:
+            return
+        former, self._receiver = self._receiver, receiver
+        loop = asyncio.get_running_loop()
+        if former is not None and drain and self._drain_ns:
+            self._wiring.drain(self._links[former].ifindex)
+            self._drains[former] = loop.call_later(self._drain_ns / NS_PER_S, self._drained, former)
+        elif former is not None:
+            self._drains[former] = loop.call_soon(self._drained, former)
+        self._wiring.receive(0 if receiver is None else self._links[receiver].ifindex)
+        if receiver is not None:
+            self._end_drain(receiver)
+
+    def _drained(self, port: int) -> None:
+        try:
+            self._end_drain(port)
+        except TapbondError as error:
+            self._hinder("tc", str(error))
+            return
+        self._ledger.now(port)  # it rests now: what it has carried is what its next turn begins with
+        if not self._drains:
+            self._tell(PumpEventKind.DRAINED, None, 0)
+
+    def _end_drain(self, port: int) -> None:
+        if (timer := self._drains.pop(port, None)) is not None:
+            timer.cancel()
+            self._wiring.end_drain(self._links[port].ifindex)
+
+    def _tell(self, kind: PumpEventKind, port: int | None, generation: int) -> None:
+        if self._listener is not None:
+            self._listener.pump_event(
+                PumpEvent(kind=kind, port=port, error=0, generation=generation, serial=0, when_ns=self._clock())
+            )
+
+    def _read(self, port: int) -> Counters | None:
+        if not self._engaged:
+            return None
+        try:
+            return self._wiring.counters(self._links[port].ifindex)
+        except TapbondError as error:
+            log.debug("cannot read what tc has counted", port=port, error=str(error))
+            return None
+
+    def _read_on(self, port: int) -> Counters | None:
+        return self._ledger.now(port) if self._engaged and port in self._links else None
+
+    # From one path to the other.
+
+    def _hinder(self, what: str, reason: str) -> None:
+        """Take note of what stands in the way of redirecting, or does no more (no reason)."""
+        if not reason:
+            self.reasons.pop(what, None)
+            return
+        self.reasons[what] = reason
+        if not self._engaged:
+            return
+        self._disengage()
+        log.warning("frames are copied from now on", failover=self._failover, reason=reason)
+        self._emit(DataPathChanged(failover=self._failover, datapath=self.name, reason=reason))
+        if self._decision is not None:
+            self._pump.apply(self._decision, self._seen_serial)
+
+    def _disengage(self) -> None:
+        for timer in self._drains.values():
+            timer.cancel()
+        self._drains.clear()
+        self._first_frames.forget()
+        for port in self._links:
+            self._ledger.fold(port)
+        self._engaged, self._receiver = False, None
+        with contextlib.suppress(TapbondError):
+            self._wiring.close()
+
+    def _try_again(self) -> None:
+        """Redirect again if nothing stands in the way; frames that pass at that moment may be lost."""
+        if self.reasons or self._engaged or self._closed or self._tap is None:
+            return
+        try:
+            self.open(self._tap)
+            for link in self._links.values():
+                self._wiring.add(link)
+        except TapbondError as error:
+            self._engaged = False
+            self.reasons["tc"] = str(error)
+            self._wiring.close()
+            log.warning("frames are still copied", failover=self._failover, reason=str(error))
+            return
+        log.info("frames are redirected again", failover=self._failover)
+        self._emit(DataPathChanged(failover=self._failover, datapath=self.name, reason=""))
+        if self._decision is not None:
+            self.apply(self._decision, self._seen_serial)
+
+
+def _receiver(decision: Decision) -> int | None:
+    """Return whose frames are delivered: one slave's, as every mode but rx=any has it."""
+    if decision.receive_sender:
+        return decision.active
+    return next(iter(decision.receive), None)
+
+
+def _silent(decision: Decision) -> Decision:
+    """Return a decision by which the pump delivers nothing."""
+    return replace(decision, receive=frozenset(), receive_sender=False, drain=False)

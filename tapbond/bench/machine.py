@@ -30,6 +30,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     arch: str
     kernel: str
     memory_mib: int
+    congestion_control: str
+    """What TCP paces itself by (tcp(7)): BBR leaves a faster path idle, CUBIC fills it."""
     python: str
     tapbond: str
     tools: dict[str, str]
@@ -48,6 +50,7 @@ def machine() -> Machine:
         arch=platform.machine(),
         kernel=platform.release(),
         memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
+        congestion_control=_read("/proc/sys/net/ipv4/tcp_congestion_control").strip(),
         python=platform.python_version(),
         tapbond=tapbond.__version__,
         tools={name: version for name, argv in TOOLS.items() if (version := _version(argv))},

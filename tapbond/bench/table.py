@@ -91,9 +91,11 @@ def _head(result: Result) -> str:
 def _machine(machine: Machine) -> list[str]:
     tools = "".join(f", {name} {version}" for name, version in machine.tools.items())
     virtual = ", virtual" if machine.virtual else ""
+    kernel = f"Linux {machine.kernel} {machine.arch}"
+    congestion = f", TCP by {machine.congestion_control}" if machine.congestion_control else ""
     return [
         f"- {machine.cpu}, {machine.cpus} processors{virtual}, {machine.memory_mib} MiB",
-        f"- Linux {machine.kernel} {machine.arch}, Python {machine.python}, tapbond {machine.tapbond}{tools}",
+        f"- {kernel}{congestion}, Python {machine.python}, tapbond {machine.tapbond}{tools}",
     ]
 
 

@@ -30,6 +30,7 @@ MACHINE = Machine(
     arch="x86_64",
     kernel="6.18.0",
     memory_mib=2048,
+    congestion_control="bbr",
     python="3.11.7",
     tapbond="0.1.0",
     tools={"iperf3": "3.12"},

@@ -23,6 +23,7 @@ SOURCES = [
     "vlan",
     "carrier",
     "watch",
+    "fuse",
     "netns",
     "thread",
     "mailbox",

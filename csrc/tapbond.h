@@ -23,6 +23,8 @@
 #define TB_RARP_LEN 64
 /* The legacy virtio_net_hdr that precedes every frame on the TAP and on the packet sockets. */
 #define TB_VNET_LEN 10
+/* Two filters of cls_bpf or cls_u32 need some hundred bytes. */
+#define TB_FUSE_LEN 2048
 
 /*
  * What the pump tells the control plane.
@@ -127,7 +129,7 @@ void tb_sources_free(struct tb_sources *sources);
 void tb_sources_learn(struct tb_sources *sources, uint8_t *frame, uint32_t len, uint64_t now);
 int tb_sources_knows(struct tb_sources *sources, uint8_t *frame, uint32_t len, uint64_t now);
 
-int tb_port_bind(int fd, uint32_t ifindex);
+int tb_port_bind(int fd, uint32_t ifindex, int hears);
 int tb_port_gate(int fd, int open);
 int tb_port_direct(int fd, int direct);
 int tb_link_ready(int fd, uint32_t ifindex);
@@ -138,6 +140,13 @@ struct tb_watch *tb_watch_new(int interval_ms, int asking_fd);
 void tb_watch_follow(struct tb_watch *watch, uint32_t place, uint32_t ifindex);
 int tb_watch_event_fd(const struct tb_watch *watch);
 void tb_watch_free(struct tb_watch *watch);
+
+struct tb_fuse;
+
+struct tb_fuse *tb_fuse_new(int news_fd, int request_fd);
+int tb_fuse_arm(struct tb_fuse *fuse, uint32_t ifindex, const uint8_t *request, uint32_t len);
+uint32_t tb_fuse_blown(struct tb_fuse *fuse, int *error);
+void tb_fuse_free(struct tb_fuse *fuse);
 
 int tb_netns_create(void);
 int tb_netns_enter(int fd);

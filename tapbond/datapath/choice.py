@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from tapbond.datapath import DataPath
+from tapbond.datapath.fuse import Fuse
 from tapbond.datapath.pump import Pump
 from tapbond.datapath.redirect import RedirectPath
 from tapbond.datapath.tc import Tc
@@ -56,8 +57,20 @@ def open_datapath(
         return None, pump
     wiring = Wiring(settings.name, Tc(open_socket))
     automatic = settings.datapath is DataPathName.AUTO
-    path = RedirectPath(settings.name, pump, wiring, settings.drain_ns, clock, emit, patient=automatic)
+    fuse = Fuse(open_socket)
+    path = RedirectPath(
+        settings.name,
+        pump,
+        wiring,
+        settings.drain_ns,
+        clock,
+        emit,
+        fuse,
+        patient=automatic,
+        tolerant=settings.downdelay_ns > 0,
+    )
     unwind.push_async_callback(path.close)
+    fuse.open()
     if reason := settings.copies_because():
         path.reasons["settings"] = reason
     elif tap is not None:

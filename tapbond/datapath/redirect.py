@@ -5,18 +5,19 @@ filters alone: packet sockets see each frame before tc does, and would deliver i
 the pump stays shut while frames are redirected.
 """
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 
 import structlog
 from msgspec.structs import replace
 
-from tapbond.announce import rarp
 from tapbond.datapath import DataPath, PumpEvent, PumpEventKind, PumpListener
 from tapbond.datapath.firstframes import FirstFrames
+from tapbond.datapath.fuse import Fuse
 from tapbond.datapath.ledger import Ledger
 from tapbond.datapath.overlay import Overlay
+from tapbond.datapath.receiver import Receiver
+from tapbond.datapath.stations import Stations
 from tapbond.datapath.wiring import Wiring
 from tapbond.errors import TapbondError
 from tapbond.filters import Filters
@@ -24,7 +25,6 @@ from tapbond.model import Counters, DataPathChanged, DataPathName, Decision, Lin
 
 log = structlog.get_logger()
 
-NS_PER_S = 1_000_000_000
 GUESTS = "the TAP is the port of a bridge, whose guests are learned from what they send"
 AWAY = "the TAP is in another network namespace than its slaves"
 
@@ -39,7 +39,9 @@ class RedirectPath(Overlay):
         drain_ns: how long a former receiver still delivers unicast.
         clock: CLOCK_MONOTONIC in ns.
         emit: takes the events.
+        fuse: switches at once when the active slave ends.
         patient: a slave that cannot be redirected has all of them copied, instead of being refused.
+        tolerant: see Pump: a slave that is down goes on being the sender.
     """
 
     def __init__(
@@ -50,31 +52,32 @@ class RedirectPath(Overlay):
         drain_ns: int,
         clock: Callable[[], int],
         emit: Callable[[DataPathChanged], None],
+        fuse: Fuse,
         *,
         patient: bool,
+        tolerant: bool = False,
     ) -> None:
         super().__init__(pump)
         self.reasons: dict[str, str] = {}
         """Why frames are copied now; none: they are redirected."""
+        self._links: dict[int, Link] = {}
+        """By port."""
         self._failover = failover
         self._wiring = wiring
-        self._drain_ns = drain_ns
         self._clock = clock
         self._emit = emit
         self._patient = patient
+        self._tolerant = tolerant
         self._listener: PumpListener | None = None
-        self._links: dict[int, Link] = {}
-        """By port."""
         self._decision: Decision | None = None
         self._seen_serial = 0
         self._tap: Link | None = None
         self._engaged = self._closed = False
-        self._receiver: int | None = None
-        self._drains: dict[int, asyncio.Handle] = {}
+        self._receiver = Receiver(wiring, self._links, drain_ns, self._drained, self._hinder)
+        self._fuse = fuse
         self._ledger = Ledger(self._read)
         self._first_frames = FirstFrames(self._read_on, self._tell)
-        self._stations: frozenset[bytes] = frozenset()
-        self._announced: tuple[str, list[bytes]] | None = None
+        self._stations = Stations(pump)
 
     @property
     def name(self) -> DataPathName:
@@ -96,6 +99,7 @@ class RedirectPath(Overlay):
             raise TapbondError(f"{self._failover}: {GUESTS}")
         self._wiring.open(tap.ifindex)
         self._tap, self._engaged = tap, True
+        self._pump.deafen(True)
 
     def tap_changed(self, tap: Link, *, at_home: bool) -> None:
         """Follow the TAP: it must be where its slaves are, and nobody's port."""
@@ -139,10 +143,9 @@ class RedirectPath(Overlay):
         link = self._links[port]
         self._ledger.close(port)
         if self._engaged:
-            self._end_drain(port)
+            self._fuse.disarm()
+            self._receiver.leave(port)
             self._wiring.remove(link)
-        if self._receiver == port:
-            self._receiver = None
         del self._links[port]
         await self._pump.detach(port)
         if self.reasons.pop(f"slave {link.ifindex}", None):
@@ -155,9 +158,7 @@ class RedirectPath(Overlay):
         redirected; but its MAC is among these, and announced as the pump would.
         """
         self._pump.hear(filters)
-        if filters.unicast != self._stations:
-            self._stations = filters.unicast
-            self._set_announcements()
+        self._stations.set(filters.unicast)
 
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force.
@@ -171,12 +172,14 @@ class RedirectPath(Overlay):
             return self._pump.apply(decision, seen_serial)
         active, lost = decision.active, former not in decision.order
         try:
+            self._fuse.disarm()
             if lost:
                 self._send(active)
-            self._receive(_receiver(decision), drain=decision.drain and not lost)
+            self._receiver.turn_to(_receiver(decision), drain=decision.drain and not lost)
             generation = self._pump.apply(_silent(decision), seen_serial)
             if not lost:
                 self._send(active)
+            self._arm(decision)
         except TapbondError as error:
             self._hinder("tc", str(error))
             return self._pump.apply(decision, seen_serial)
@@ -186,8 +189,7 @@ class RedirectPath(Overlay):
 
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Send these whenever the sending slave changes."""
-        self._announced = mac, frames
-        self._set_announcements()
+        self._stations.set_own(mac, frames)
 
     def counters(self, port: int) -> Counters:
         """Return what this port has carried since it was attached, whoever carried it."""
@@ -201,49 +203,19 @@ class RedirectPath(Overlay):
         """Stop, and take every filter off again."""
         self._closed = True
         self._disengage()
+        self._fuse.close()
         self._wiring.end()
         await self._pump.close()
 
     # Sending and receiving.
 
-    def _set_announcements(self) -> None:
-        if self._announced is not None:
-            mac, frames = self._announced
-            stations = [rarp(station) for station in sorted(self._stations)]
-            self._pump.set_announcements(mac, frames + [frame for frame in stations if frame not in frames])
-
     def _send(self, active: int | None) -> None:
         self._wiring.send(0 if active is None else self._links[active].ifindex)
 
-    def _receive(self, receiver: int | None, *, drain: bool) -> None:
-        """Receive on another slave from the next frame on; drain unicast still under way to the former one."""
-        if receiver == self._receiver:
-            return
-        former, self._receiver = self._receiver, receiver
-        loop = asyncio.get_running_loop()
-        if former is not None and drain and self._drain_ns:
-            self._wiring.drain(self._links[former].ifindex)
-            self._drains[former] = loop.call_later(self._drain_ns / NS_PER_S, self._drained, former)
-        elif former is not None:
-            self._drains[former] = loop.call_soon(self._drained, former)
-        self._wiring.receive(0 if receiver is None else self._links[receiver].ifindex)
-        if receiver is not None:
-            self._end_drain(receiver)
-
-    def _drained(self, port: int) -> None:
-        try:
-            self._end_drain(port)
-        except TapbondError as error:
-            self._hinder("tc", str(error))
-            return
+    def _drained(self, port: int, last: bool) -> None:
         self._ledger.now(port)  # it rests now: what it has carried is what its next turn begins with
-        if not self._drains:
+        if last:
             self._tell(PumpEventKind.DRAINED, None, 0)
-
-    def _end_drain(self, port: int) -> None:
-        if (timer := self._drains.pop(port, None)) is not None:
-            timer.cancel()
-            self._wiring.end_drain(self._links[port].ifindex)
 
     def _tell(self, kind: PumpEventKind, port: int | None, generation: int) -> None:
         if self._listener is not None:
@@ -263,6 +235,13 @@ class RedirectPath(Overlay):
     def _read_on(self, port: int) -> Counters | None:
         return self._ledger.now(port) if self._engaged and port in self._links else None
 
+    def _arm(self, decision: Decision) -> None:
+        """Have the next slave take over the moment the active one ends: the decision to follow says the same."""
+        following = decision.order[1:]
+        if following and not self._tolerant:
+            active, heir = (self._links[port].ifindex for port in decision.order[:2])
+            self._fuse.arm(active, self._wiring.succession(heir, receives=decision.receive_sender))
+
     # From one path to the other.
 
     def _hinder(self, what: str, reason: str) -> None:
@@ -280,13 +259,13 @@ class RedirectPath(Overlay):
             self._pump.apply(self._decision, self._seen_serial)
 
     def _disengage(self) -> None:
-        for timer in self._drains.values():
-            timer.cancel()
-        self._drains.clear()
+        self._fuse.disarm()
+        self._receiver.forget()
         self._first_frames.forget()
         for port in self._links:
             self._ledger.fold(port)
-        self._engaged, self._receiver = False, None
+        self._engaged = False
+        self._pump.deafen(False)
         with contextlib.suppress(TapbondError):
             self._wiring.close()
 
@@ -299,9 +278,8 @@ class RedirectPath(Overlay):
             for link in self._links.values():
                 self._wiring.add(link)
         except TapbondError as error:
-            self._engaged = False
             self.reasons["tc"] = str(error)
-            self._wiring.close()
+            self._disengage()
             log.warning("frames are still copied", failover=self._failover, reason=str(error))
             return
         log.info("frames are redirected again", failover=self._failover)

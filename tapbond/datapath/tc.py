@@ -155,27 +155,19 @@ class Tc:
         A replacement is one step: each frame meets the one or the other (list_replace_rcu() in cls_bpf.c,
         u32_replace_knode() in cls_u32.c).
         """
-        body = self._named(classifier, place, handle)
-        body += encode_attribute(TCA_OPTIONS, classifier.options(match, to.encode()))
+        body = _named(classifier, place, handle) + _options(classifier, match, to)
         flags = NLM_F_ECHO | NLM_F_CREATE | (NLM_F_REPLACE if handle else NLM_F_EXCL)
         return _filter(classifier, self._request(f"{what}: cannot set its filter", RTM_NEWTFILTER, flags, body))
 
     def get(self, what: str, classifier: Classifier, place: Place, handle: int) -> Filter:
         """Return a filter with what it has counted."""
-        body = self._named(classifier, place, handle)
+        body = _named(classifier, place, handle)
         return _filter(classifier, self._request(f"{what}: cannot read its filter", RTM_GETTFILTER, 0, body))
 
     def remove(self, what: str, classifier: Classifier, place: Place, handle: int) -> None:
         """Remove a filter."""
-        body = self._named(classifier, place, handle)
+        body = _named(classifier, place, handle)
         self._request(f"{what}: cannot remove its filter", RTM_DELTFILTER, 0, body)
-
-    def _named(self, classifier: Classifier, place: Place, handle: int) -> bytes:
-        return (
-            _filter_header(place, handle)
-            + encode_attribute(TCA_KIND, classifier.kind.encode() + b"\0")
-            + encode_attribute(TCA_CHAIN, u32(place.chain))
-        )
 
     def _request(self, what: str, kind: int, flags: int, body: bytes) -> list[tuple[int, bytes]]:
         """Ask; return what came before the acknowledgement, type and payload each.
@@ -210,6 +202,24 @@ class Tc:
                 length, number, _, sequence, _ = NLMSG.unpack_from(data, offset)
                 yield number, sequence, data[offset + NLMSG.size : offset + length]
                 offset += align(max(length, NLMSG.size))
+
+
+def replacement(classifier: Classifier, place: Place, match: Match, to: Redirect, handle: int) -> bytes:
+    """Return the message that replaces a filter, for somebody else to send: only a refusal is answered."""
+    body = _named(classifier, place, handle) + _options(classifier, match, to)
+    return NLMSG.pack(NLMSG.size + len(body), RTM_NEWTFILTER, NLM_F_REQUEST | NLM_F_REPLACE, 0, 0) + body
+
+
+def _named(classifier: Classifier, place: Place, handle: int) -> bytes:
+    return (
+        _filter_header(place, handle)
+        + encode_attribute(TCA_KIND, classifier.kind.encode() + b"\0")
+        + encode_attribute(TCA_CHAIN, u32(place.chain))
+    )
+
+
+def _options(classifier: Classifier, match: Match, to: Redirect) -> bytes:
+    return encode_attribute(TCA_OPTIONS, classifier.options(match, to.encode()))
 
 
 def _filter_header(place: Place, handle: int) -> bytes:

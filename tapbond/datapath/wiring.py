@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tapbond.datapath.classifier import CLASSIFIERS, EVERYTHING, Classifier, Match
-from tapbond.datapath.tc import Filter, Place, Redirect, Tc
+from tapbond.datapath.tc import Filter, Place, Redirect, Tc, replacement
 from tapbond.errors import LinkRequestError, TapbondError
 from tapbond.model import Counters, Link
 
@@ -175,6 +175,20 @@ class Wiring:
         """Receive from this slave; 0: from none."""
         to = Redirect(index=self._slaves[ifindex].receiving.index, ingress=True) if ifindex else None
         self._receiving = self._set(self._active_in, Match(ifindex=ifindex), to, self._receiving)
+
+    def succession(self, ifindex: int, *, receives: bool) -> bytes:
+        """Return the messages that have another slave send, and receive too: see Fuse.
+
+        They do what send() and receive() do, if nothing has been changed since this was called.
+        """
+        slave, message = self._slaves[ifindex], b""
+        if self._sending:
+            to = Redirect(index=slave.sending.index)
+            message += replacement(self._classifier, self._active_out, EVERYTHING, to, self._sending)
+        if self._receiving and receives:
+            to = Redirect(index=slave.receiving.index, ingress=True)
+            message += replacement(self._classifier, self._active_in, Match(ifindex=ifindex), to, self._receiving)
+        return message
 
     def drain(self, ifindex: int) -> None:
         """Receive unicast from this slave too, once it is not the one that is received from."""

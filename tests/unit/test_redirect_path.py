@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -16,6 +16,9 @@ from tapbond.filters import Filters
 from tapbond.model import Counters, DataPathChanged, DataPathName, Decision, Link
 from tapbond.settings import Settings
 from tapbond.testing import FakeNetwork, FakePump, VirtualClock, run
+
+if TYPE_CHECKING:
+    from tapbond.datapath.fuse import Fuse
 
 TAP = Link(ifindex=90, name="tb0", mac="02:00:00:00:00:01", up=True)
 DRAIN_NS = 50_000_000
@@ -43,6 +46,9 @@ class FakeWiring:
 
         return remember
 
+    def succession(self, ifindex: int, *, receives: bool) -> bytes:
+        return b"%d %d" % (ifindex, receives)
+
     def counters(self, ifindex: int) -> Counters:
         return self.counted[ifindex]
 
@@ -56,6 +62,22 @@ class FakeWiring:
         return found
 
 
+class FakeFuse:
+    """Remembers what it waits for."""
+
+    def __init__(self) -> None:
+        self.armed: tuple[int, bytes] | None = None
+
+    def arm(self, ifindex: int, request: bytes) -> None:
+        self.armed = ifindex, request
+
+    def disarm(self) -> None:
+        self.armed = None
+
+    def close(self) -> None:
+        self.armed = None
+
+
 class Rig:
     """A redirect path with two slaves."""
 
@@ -64,6 +86,7 @@ class Rig:
         self.network = FakeNetwork(clock)
         self.pump = FakePump(clock, self.network)
         self.wiring = FakeWiring()
+        self.fuse = FakeFuse()
         self.changes: list[DataPathChanged] = []
         self.events: list[PumpEvent] = []
         self.path = RedirectPath(
@@ -73,6 +96,7 @@ class Rig:
             DRAIN_NS,
             clock,
             self.changes.append,
+            cast("Fuse", self.fuse),
             patient=patient,
         )
         self.path.start(self)
@@ -149,6 +173,30 @@ async def test_back_before_the_drain_is_over(rig: Rig) -> None:
         ("end_drain", one),
         ("send", one),
     ]
+
+
+@virtual
+async def test_the_fuse_has_the_next_slave_take_over(rig: Rig) -> None:
+    rig.begin()
+    zero, one = (link.ifindex for link in rig.links)
+    rig.path.apply(decision(1, 0), 0)
+    assert rig.fuse.armed == (one, b"%d 1" % zero)
+    rig.path.apply(decision(0), 0)
+    assert rig.fuse.armed is None, "nobody would take over"
+    rig.path.apply(decision(0, 1), 0)
+    assert rig.fuse.armed == (zero, b"%d 1" % one)
+    rig.path.tap_changed(TAP, at_home=False)
+    assert rig.fuse.armed is None, "the pump switches by itself"
+
+
+@virtual
+async def test_the_pump_hears_nothing_while_frames_are_redirected(rig: Rig) -> None:
+    rig.begin()
+    assert rig.pump.deaf
+    rig.path.tap_changed(TAP, at_home=False)
+    assert not rig.pump.deaf
+    rig.path.tap_changed(TAP, at_home=True)
+    assert rig.pump.deaf
 
 
 @virtual

@@ -24,7 +24,6 @@ from tapbond.filters import Filters
 from tapbond.model import Counters, DataPathChanged, DataPathName, Decision, Link
 
 log = structlog.get_logger()
-
 GUESTS = "the TAP is the port of a bridge, whose guests are learned from what they send"
 AWAY = "the TAP is in another network namespace than its slaves"
 

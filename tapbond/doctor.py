@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from tapbond.datapath.classifier import CLASSIFIERS, Classifier
 from tapbond.datapath.port import (
     PACKET_IGNORE_OUTGOING,
     PACKET_VNET_HDR,
@@ -15,6 +16,8 @@ from tapbond.datapath.port import (
     SO_RCVBUFFORCE,
     SOL_PACKET,
 )
+from tapbond.datapath.tc import Tc
+from tapbond.datapath.wiring import Wiring
 from tapbond.errors import TapbondError
 from tapbond.isolation import KINDS
 from tapbond.place import Place
@@ -107,6 +110,46 @@ def _check_buffer(probe: socket.socket) -> Finding:
     )
 
 
+def check_redirect() -> list[Finding]:
+    """Redirect a TAP's frames with each classifier of tc; where there is no TAP, check_tap() says so."""
+    try:
+        tap = Tap(scratch_name())
+    except TapbondError:
+        return []
+    works, failures = [], []
+    with contextlib.closing(tap):
+        for classifier in CLASSIFIERS:
+            if reason := _redirect_fails(classifier, tap.name):
+                failures.append(reason)
+            else:
+                works.append(classifier.kind)
+    found = f"works, with {' and '.join(works)}" if works else failures[0]
+    way_out = "" if works else REDIRECT_WAY_OUT
+    return [Finding(what="datapath redirect", ok=bool(works), needed=False, found=found, way_out=way_out)]
+
+
+def _redirect_fails(classifier: Classifier, tap: str) -> str:
+    """Return why frames cannot be redirected with this, or nothing."""
+    try:
+        wiring = Wiring(tap, Tc(), [classifier])
+    except OSError as error:
+        return str(error.strerror)
+    try:
+        wiring.open(socket.if_nametoindex(tap))
+    except TapbondError as error:
+        return str(error)
+    finally:
+        wiring.close()
+        wiring.end()
+    return ""
+
+
+REDIRECT_WAY_OUT = (
+    "CAP_NET_ADMIN, and a kernel with CONFIG_NET_SCH_INGRESS, CONFIG_NET_ACT_MIRRED, and CONFIG_NET_CLS_BPF or"
+    " CONFIG_NET_CLS_U32 (modprobe sch_ingress act_mirred cls_u32); --datapath copy needs none of them"
+)
+
+
 async def check_isolation(run_dir: Path | None) -> list[Finding]:
     """Open and close each kind of isolation."""
     pin = _scratch_pin(run_dir)
@@ -179,7 +222,8 @@ async def examine(run_dir: Path | None) -> list[Finding]:
     Returns:
         The findings, in the order in which a failover needs the things.
     """
-    return [*check_tap(), *check_packet_socket(), *await check_isolation(run_dir), *check_run_dir(run_dir)]
+    isolation = await check_isolation(run_dir)
+    return [*check_tap(), *check_packet_socket(), *check_redirect(), *isolation, *check_run_dir(run_dir)]
 
 
 def run(run_dir: Path | None) -> list[Finding]:

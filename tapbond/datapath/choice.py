@@ -8,6 +8,7 @@ import structlog
 from tapbond.datapath import DataPath
 from tapbond.datapath.fuse import Fuse
 from tapbond.datapath.pump import Pump
+from tapbond.datapath.qdiscs import QdiscWatch
 from tapbond.datapath.redirect import RedirectPath
 from tapbond.datapath.tc import Tc
 from tapbond.datapath.wiring import Wiring
@@ -71,6 +72,9 @@ def open_datapath(
     )
     unwind.push_async_callback(path.close)
     fuse.open()
+    watch = QdiscWatch(open_socket, path.qdiscs_changed)
+    unwind.callback(watch.close)
+    watch.open()
     if reason := settings.copies_because():
         path.reasons["settings"] = reason
     elif tap is not None:

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from tapbond.datapath.wiring import Wiring
 from tapbond.errors import TapbondError
-from tapbond.model import Link
+from tapbond.model import Decision, Link
 
 NS_PER_S = 1_000_000_000
 
@@ -82,3 +84,15 @@ class Receiver:
         if (timer := self._drains.pop(port, None)) is not None:
             timer.cancel()
             self._wiring.end_drain(self._links[port].ifindex)
+
+
+def receiver_of(decision: Decision) -> int | None:
+    """Return whose frames are delivered: one slave's, as every mode but rx=any has it."""
+    if decision.receive_sender:
+        return decision.active
+    return next(iter(decision.receive), None)
+
+
+def silent(decision: Decision) -> Decision:
+    """Return a decision by which the pump delivers nothing."""
+    return replace(decision, receive=frozenset(), receive_sender=False, drain=False)

@@ -9,14 +9,13 @@ import contextlib
 from collections.abc import Callable
 
 import structlog
-from msgspec.structs import replace
 
 from tapbond.datapath import DataPath, PumpEvent, PumpEventKind, PumpListener
 from tapbond.datapath.firstframes import FirstFrames
 from tapbond.datapath.fuse import Fuse
 from tapbond.datapath.ledger import Ledger
 from tapbond.datapath.overlay import Overlay
-from tapbond.datapath.receiver import Receiver
+from tapbond.datapath.receiver import Receiver, receiver_of, silent
 from tapbond.datapath.stations import Stations
 from tapbond.datapath.wiring import Wiring
 from tapbond.errors import TapbondError
@@ -107,6 +106,19 @@ class RedirectPath(Overlay):
         self._tap = tap
         self._try_again()
 
+    def qdiscs_changed(self) -> None:
+        """Put back what somebody has taken away from the TAP or a slave; copy where that does not work."""
+        if not self._engaged:
+            if self.reasons.keys() == {"tc"}:
+                self.reasons.clear()
+                self._try_again()
+            return
+        gone = [name for ifindex, name in self._wiring.missing() if self.ready(ifindex) is not None]
+        if gone:
+            self._hinder("taken", f"{', '.join(gone)}: somebody has removed its tc filters")
+            self._hinder("taken", "")
+            self._try_again()
+
     # What a DataPath does.
 
     def start(self, listener: PumpListener) -> None:
@@ -174,8 +186,8 @@ class RedirectPath(Overlay):
             self._fuse.disarm()
             if lost:
                 self._send(active)
-            self._receiver.turn_to(_receiver(decision), drain=decision.drain and not lost)
-            generation = self._pump.apply(_silent(decision), seen_serial)
+            self._receiver.turn_to(receiver_of(decision), drain=decision.drain and not lost)
+            generation = self._pump.apply(silent(decision), seen_serial)
             if not lost:
                 self._send(active)
             self._arm(decision)
@@ -285,15 +297,3 @@ class RedirectPath(Overlay):
         self._emit(DataPathChanged(failover=self._failover, datapath=self.name, reason=""))
         if self._decision is not None:
             self.apply(self._decision, self._seen_serial)
-
-
-def _receiver(decision: Decision) -> int | None:
-    """Return whose frames are delivered: one slave's, as every mode but rx=any has it."""
-    if decision.receive_sender:
-        return decision.active
-    return next(iter(decision.receive), None)
-
-
-def _silent(decision: Decision) -> Decision:
-    """Return a decision by which the pump delivers nothing."""
-    return replace(decision, receive=frozenset(), receive_sender=False, drain=False)

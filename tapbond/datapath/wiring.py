@@ -130,8 +130,7 @@ class Wiring:
         tap, self._tap = self._tap, 0
         self._sending = self._receiving = 0
         if tap:
-            with contextlib.suppress(LinkRequestError):
-                self._tc.remove_qdisc(self._failover, tap)
+            self._remove_qdisc(self._failover, tap, self._active_out.block)
 
     def add(self, link: Link) -> None:
         """Take in a slave, which neither sends nor receives yet."""
@@ -159,12 +158,18 @@ class Wiring:
         slave = self._slaves.pop(link.ifindex)
         if slave.drain:
             self._remove(link.name, self._drained, slave.drain)
-        with contextlib.suppress(LinkRequestError):
-            self._tc.remove_qdisc(link.name, link.ifindex)
+        self._remove_qdisc(link.name, link.ifindex, self._active_in.block)
         if not self._slaves:
             self._receiving = 0  # its block went with the last slave
         for handle in (slave.sending.handle, slave.receiving.handle):
             self._remove(link.name, self._parked, handle)
+
+    def missing(self) -> list[tuple[int, str]]:
+        """Return ifindex and name of the TAP and of each slave that is filtered no more, or has gone."""
+        filtered = self._tc.filtered()
+        wanted = [(self._tap, self._failover, self._active_out.block)] if self._tap else []
+        wanted += [(index, slave.link.name, self._active_in.block) for index, slave in self._slaves.items()]
+        return [(index, name) for index, name, block in wanted if block not in filtered.get(index, ())]
 
     def send(self, ifindex: int) -> None:
         """Send by this slave; 0: by none, what the TAP sends goes to whoever reads it."""
@@ -228,6 +233,12 @@ class Wiring:
         if handle:
             self._remove(self._failover, place, handle)
         return 0
+
+    def _remove_qdisc(self, what: str, ifindex: int, block: int) -> None:
+        """Remove a qdisc, if it is still the one that was put there and not somebody else's."""
+        with contextlib.suppress(LinkRequestError):
+            if block in self._tc.filtered().get(ifindex, ()):
+                self._tc.remove_qdisc(what, ifindex)
 
     def _remove(self, what: str, place: Place, handle: int) -> None:
         """Remove a filter; a block that has gone with its last link took it along."""

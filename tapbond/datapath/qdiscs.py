@@ -1,0 +1,67 @@
+"""Somebody else's hand on the qdiscs that filter what links receive and send."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+from tapbond.datapath.tc import RTM_DELQDISC, RTM_NEWQDISC, TC_H_CLSACT, TCMSG
+from tapbond.netns import OpenSocket
+from tapbond.rtmessage import NLMSG, align
+
+RTMGRP_TC = 0x8
+READ_SIZE = 1 << 16
+
+
+class QdiscWatch:
+    """Tells when an ``ingress`` or ``clsact`` qdisc came or went, or may have, whoever did it.
+
+    Args:
+        open_socket: in the links' network namespace.
+        changed: is called on the event loop; it has to look what there is now.
+    """
+
+    def __init__(self, open_socket: OpenSocket, changed: Callable[[], None]) -> None:
+        self._open_socket = open_socket
+        self._changed = changed
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """Begin; OSError: no descriptor for it."""
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self._socket = self._open_socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self._socket.bind((0, RTMGRP_TC))
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
+
+    def close(self) -> None:
+        """End; again is harmless."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def _read(self) -> None:
+        news = False
+        while self._socket is not None:
+            try:
+                news = concerns(self._socket.recv(READ_SIZE)) or news
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                news = True
+        if news:
+            self._changed()
+
+
+def concerns(data: bytes) -> bool:
+    """Return whether one of the messages is about such a qdisc: filters and other qdiscs are told of as well."""
+    offset = 0
+    while offset + NLMSG.size + TCMSG.size <= len(data):
+        length, kind, _, _, _ = NLMSG.unpack_from(data, offset)
+        _, _, _, parent, _ = TCMSG.unpack_from(data, offset + NLMSG.size)
+        if kind in (RTM_NEWQDISC, RTM_DELQDISC) and parent == TC_H_CLSACT:
+            return True
+        offset += align(max(length, NLMSG.size))
+    return False

@@ -116,7 +116,7 @@ class RedirectPath(Overlay):
         gone = [name for ifindex, name in self._wiring.missing() if self.ready(ifindex) is not None]
         if gone:
             self._hinder("taken", f"{', '.join(gone)}: somebody has removed its tc filters")
-            self._hinder("taken", "")
+            del self.reasons["taken"]
             self._try_again()
 
     # What a DataPath does.
@@ -218,8 +218,6 @@ class RedirectPath(Overlay):
         self._wiring.end()
         await self._pump.close()
 
-    # Sending and receiving.
-
     def _send(self, active: int | None) -> None:
         self._wiring.send(0 if active is None else self._links[active].ifindex)
 
@@ -289,6 +287,7 @@ class RedirectPath(Overlay):
             for link in self._links.values():
                 self._wiring.add(link)
         except TapbondError as error:
+            self._engaged = False  # not all have filters to read
             self.reasons["tc"] = str(error)
             self._disengage()
             log.warning("frames are still copied", failover=self._failover, reason=str(error))

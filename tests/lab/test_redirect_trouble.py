@@ -53,8 +53,9 @@ def link_of(lab: Lab, name: str) -> Link:
 def test_a_packet_socket_that_hears_nothing_still_sends(lab: Lab, hears: bool) -> None:
     """Why the pump can be deaf while frames are redirected."""
     lab.up("eth1")
+    link = link_of(lab, "eth1")
     with (
-        lab.host.run(lambda: open_port(link_of(lab, "eth1"), hears=hears)) as port,
+        lab.host.run(lambda: open_port(link, hears=hears)) as port,
         lab.far.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as far,
     ):
         lab.far.run(far.bind, ("eth0", 3))
@@ -72,7 +73,8 @@ def test_a_packet_socket_that_hears_nothing_still_sends(lab: Lab, hears: bool) -
 
 def test_it_is_not_told_that_its_link_is_down_but_its_sends_are(lab: Lab) -> None:
     lab.up("eth1")
-    with lab.host.run(lambda: open_port(link_of(lab, "eth1"), hears=False)) as port:
+    link = link_of(lab, "eth1")
+    with lab.host.run(lambda: open_port(link, hears=False)) as port:
         lab.host.check_output(["ip", "link", "set", "eth1", "down"])
         assert port.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
         with pytest.raises(OSError, match="down") as caught:

@@ -23,6 +23,7 @@ from tapbond.model import (
     Detector,
     Event,
     MacPolicyName,
+    MiiStatus,
     ReceiveMode,
     Reselect,
     Role,
@@ -33,7 +34,7 @@ from tapbond.model import (
     Switchover,
 )
 from tapbond.settings import Backup, Probing, Settings
-from tapbond.state import ProbeStatus, SlaveStatus, Status
+from tapbond.state import ProbeStatus, Rules, SlaveStatus, Status
 
 if TYPE_CHECKING:
     from tapbond.failover import Failover, create, destroy
@@ -54,6 +55,7 @@ __all__ = [
     "Failover",
     "IsolationError",
     "MacPolicyName",
+    "MiiStatus",
     "NamespaceError",
     "NoSuchInterfaceError",
     "NoSuchSlaveError",
@@ -64,6 +66,7 @@ __all__ = [
     "Reselect",
     "RightsError",
     "Role",
+    "Rules",
     "Settings",
     "SlaveRefused",
     "SlaveRegistered",

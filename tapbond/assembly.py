@@ -51,6 +51,7 @@ class Assembly:
         emit: takes the events.
         set_ready: is called when the failover has a carrier.
         lost: is called with the reason when the TAP has gone.
+        changed: is called when another slave sends, or would follow it, and when slaves come and go.
         clock: CLOCK_MONOTONIC in ns.
     """
 
@@ -61,6 +62,7 @@ class Assembly:
         emit: Callable[[Event], None],
         set_ready: Callable[[], None],
         lost: Callable[[str], None],
+        changed: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
         self.name = settings.name
@@ -70,6 +72,7 @@ class Assembly:
         self._emit = emit
         self._set_ready = set_ready
         self._lost = lost
+        self._changed = changed
         self._clock = clock
 
     # How it is made.
@@ -141,6 +144,7 @@ class Assembly:
             clock=self._clock,
             reselect=settings.reselect,
             switched=self._switched,
+            changed=self._changed,
         )
         unwind.callback(self.selector.close)
 
@@ -296,4 +300,5 @@ class Assembly:
             self.poll.follow()
             self.surface.changed(event.ifindex if isinstance(event, SlaveRegistered) else 0)
             self.prober.follow()
+            self._changed()
         self._emit(event)

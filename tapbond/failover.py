@@ -11,11 +11,12 @@ from typing import Any, Self
 import msgspec
 import structlog
 
+from tapbond import __version__
 from tapbond.assembly import Assembly
 from tapbond.events import EventStream
 from tapbond.model import DataPathName, Event, Role, Switchover
 from tapbond.settings import Settings
-from tapbond.state import Status
+from tapbond.state import Rules, Status
 
 log = structlog.get_logger()
 
@@ -46,8 +47,14 @@ class Failover:
         """Set when the TAP has gone, so that only destroy() is left."""
         self.lost_because = ""
         self._parts = Assembly(
-            self.settings, emit=self._emit, set_ready=self.ready.set, lost=self._tap_lost, clock=clock
+            self.settings,
+            emit=self._emit,
+            set_ready=self.ready.set,
+            lost=self._tap_lost,
+            changed=self._changed,
+            clock=clock,
         )
+        self._watchers: list[Callable[[], None]] = []
         self._clock = clock
         self._events = EventStream()
         self._unwind = AsyncExitStack()
@@ -94,6 +101,10 @@ class Failover:
         """Return what happens from now on; it ends with the failover."""
         return self._events.subscribe()
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called at each change of who may send, at once; it must not wait, nor raise."""
+        self._watchers.append(changed)
+
     def status(self) -> Status:
         """Return what ``tapbond status --json`` prints."""
         parts, now_ns = self._parts, self._clock()
@@ -123,6 +134,8 @@ class Failover:
             last_switchovers=tuple(selector.switchovers.records)[-STATUS_SWITCHOVERS:],
             pid=os.getpid(),
             uptime_s=round((now_ns - self._created_ns) / 1e9, 3),
+            version=__version__,
+            rules=Rules.of(self.settings),
         )
 
     async def refresh(self) -> None:
@@ -170,6 +183,10 @@ class Failover:
     def _tap_lost(self, reason: str) -> None:
         self.lost_because = reason
         self.lost.set()
+
+    def _changed(self) -> None:
+        for watcher in self._watchers:
+            watcher()
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Switchover):

@@ -66,6 +66,17 @@ class MacPolicyName(StrEnum):
     """The failover takes the active slave's MAC (bonding: fail_over_mac=active)."""
 
 
+class MiiStatus(StrEnum):
+    """What a slave's link is worth, in the words of bonding (bond_slave_link_status(), include/net/bonding.h)."""
+
+    UP = "up"
+    GOING_DOWN = "going down"
+    """Lost, and tolerated for the downdelay."""
+    DOWN = "down"
+    GOING_BACK = "going back"
+    """Up again, and not preferred before its updelay is over."""
+
+
 class Detector(StrEnum):
     """Who saw first what led to a switchover."""
 
@@ -153,6 +164,14 @@ class SlaveFacts(msgspec.Struct, frozen=True, kw_only=True):
     def ready(self, now_ns: int) -> bool:
         """Return netif_running() && netif_carrier_ok(), or lost less than the downdelay ago; and not held."""
         return ((self.up and self.carrier) or now_ns < self.tolerated_until_ns) and now_ns >= self.held_until_ns
+
+    def mii_status(self, active: bool, now_ns: int) -> MiiStatus:
+        """Return what bonding would call it; one that sends is not held back by its updelay."""
+        if not self.ready(now_ns) or not self.answered:
+            return MiiStatus.DOWN
+        if not (self.up and self.carrier):
+            return MiiStatus.GOING_DOWN
+        return MiiStatus.GOING_BACK if not active and now_ns < self.settled_ns else MiiStatus.UP
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

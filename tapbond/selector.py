@@ -33,6 +33,7 @@ class Selector:
         clock: CLOCK_MONOTONIC in ns.
         reselect: when a better slave takes over from one in use.
         switched: is called with the slave that sends now, each time that it is another.
+        changed: is called each time that this, or who would follow it, has changed.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Selector:
         clock: Callable[[], int],
         reselect: Reselect = Reselect.ALWAYS,
         switched: Callable[[Slave | None], None] = lambda _slave: None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.slaves: list[Slave] = []
         self.carrier = False
@@ -57,6 +59,7 @@ class Selector:
         self._rx = rx
         self._reselect = reselect
         self._switched = switched
+        self._changed = changed
         self._datapath = datapath
         self._links = links
         self._set_carrier = set_carrier
@@ -178,6 +181,7 @@ class Selector:
         ):
             self._switched(active)
         self._settle_records()
+        self._changed()
 
     def pump_event(self, event: PumpEvent) -> None:
         """Take in what the pump saw."""

@@ -54,6 +54,8 @@ class Slave:
         forced: bool = False,
     ) -> None:
         self.link = link
+        self.permanent_mac = link.permanent_mac or link.mac
+        """Before it was given another one (bonding: perm_hwaddr)."""
         self.role = role
         self.prio = prio
         self.sticky = sticky
@@ -163,6 +165,7 @@ class Slave:
 
     def status(self, datapath: DataPath, active: bool, isolation: str, now_ns: int) -> SlaveStatus:
         """Return what ``tapbond status`` shows of it."""
+        facts = self.facts()
         return SlaveStatus(
             name=self.name,
             role=self.role,
@@ -173,7 +176,10 @@ class Slave:
             mtu=self.link.mtu,
             up=self.link.up,
             carrier=self.link.carrier,
-            ready=self.facts().ready(now_ns),
+            ready=facts.ready(now_ns),
+            mii_status=facts.mii_status(active, now_ns),
+            reason=self.why_not_ready(now_ns),
+            permanent_mac=self.permanent_mac,
             answered=self.path.answered if self.path else self.answered,
             probes=self.path.status() if self.path else (),
             speed=self.speed,

@@ -1,8 +1,21 @@
 """What a failover and its slaves are now, as it is shown to the outside: the status, declared once."""
 
+from typing import Self
+
 import msgspec
 
-from tapbond.model import Counters, DataPathName, LinkCounters, ReceiveMode, Role, Switchover
+from tapbond.model import (
+    Counters,
+    DataPathName,
+    LinkCounters,
+    MacPolicyName,
+    MiiStatus,
+    ReceiveMode,
+    Reselect,
+    Role,
+    Switchover,
+)
+from tapbond.settings import MS, Probing, Settings
 
 
 class ProbeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,9 +52,42 @@ class SlaveStatus(msgspec.Struct, frozen=True, kw_only=True):
     full_duplex: bool = False
     link_failures: int = 0
     """How often its link was lost since it was registered."""
+    permanent_mac: str = ""
+    """The MAC that its driver calls permanent, else the one that it was found with."""
+    mii_status: MiiStatus = MiiStatus.UP
+    """Its link in the words of bonding."""
+    reason: str = ""
+    """Why it is not ready, or not to be trusted; empty: it is."""
     active: bool
     isolation: str
     counters: Counters
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What it was told that bonding and teamd tell of themselves too (tapbond.settings)."""
+
+    reselect: Reselect = Reselect.ALWAYS
+    mac_policy: MacPolicyName = MacPolicyName.SAME
+    poll_ns: int = 10 * MS
+    updelay_ns: int = 50 * MS
+    downdelay_ns: int = 0
+    announce_count: int = 3
+    announce_interval_ns: int = 100 * MS
+    probing: Probing = Probing()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return those of the settings."""
+        return cls(
+            reselect=settings.reselect,
+            mac_policy=settings.mac_policy,
+            poll_ns=round(settings.poll_s * 1e9),
+            updelay_ns=settings.updelay_ns,
+            downdelay_ns=settings.downdelay_ns,
+            announce_count=settings.announce_count,
+            announce_interval_ns=settings.announce_interval_ns,
+            probing=settings.probing,
+        )
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,3 +124,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The last 16, oldest first."""
     pid: int
     uptime_s: float
+    version: str = ""
+    """Of tapbond."""
+    rules: Rules = Rules()

@@ -1,5 +1,8 @@
 """Options that several commands share."""
 
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -22,6 +25,25 @@ run_dir_option = click.option(
 def connect(failover: str, run_dir: Path | None) -> Client:
     """Return a connection to a running failover."""
     return Client(failover, RunDir(run_dir))
+
+
+def wanted(failover: str | None, run_dir: Path | None) -> Iterator[Client]:
+    """Yield a connection to the failover, or to each that runs in this network namespace.
+
+    Raises:
+        ControlError: there is none.
+    """
+    names = [failover] if failover else running(run_dir)
+    if not names:
+        raise ControlError("no failover runs in this network namespace")
+    for name in names:
+        with connect(name, run_dir) as client:
+            yield client
+
+
+def colours() -> bool:
+    """Return whether to print in colour: on a terminal, unless NO_COLOR says otherwise (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def running(run_dir: Path | None) -> list[str]:

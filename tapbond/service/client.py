@@ -7,7 +7,7 @@ from typing import Any, Self
 import msgspec
 
 from tapbond.errors import ControlError
-from tapbond.model import Event
+from tapbond.model import Event, Switchover
 from tapbond.rundir import RunDir
 from tapbond.service.protocol import END, INTERFACE, Reply, Request, encode
 from tapbond.state import Status
@@ -61,11 +61,19 @@ class Client:
         self._send(Request(method=f"{INTERFACE}.GetStatus"))
         return msgspec.json.decode(self._receive().parameters, type=Status)
 
+    def switchovers(self) -> tuple[Switchover, ...]:
+        """Return the records of the last switchovers, oldest first."""
+        self._send(Request(method=f"{INTERFACE}.GetSwitchovers"))
+        return msgspec.json.decode(self._receive().parameters, type=_Recorded).switchovers
+
     def events(self) -> Iterator[Event]:
-        """Yield what happens, until the failover ends."""
+        """Return what happens from now on, until the failover ends."""
         self._send(Request(method=f"{INTERFACE}.Monitor", more=True))
         self._receive()
         self._socket.settimeout(None)
+        return self._events()
+
+    def _events(self) -> Iterator[Event]:
         while (reply := self._receive()).continues:
             yield msgspec.json.decode(reply.parameters, type=_Told).event
 
@@ -103,6 +111,10 @@ class Client:
         if reply.error is not None:
             raise ControlError(msgspec.json.decode(reply.parameters)["message"])
         return reply
+
+
+class _Recorded(msgspec.Struct):
+    switchovers: tuple[Switchover, ...]
 
 
 class _Told(msgspec.Struct):

@@ -17,7 +17,7 @@ import pytest
 from observe import Start, Wire, ip_link, raw
 
 from tapbond import Detector, Switchover
-from tapbond.cli.status import describe
+from tapbond.formats.table import describe
 from tapbond.lab import FAR_V4, FAR_V6, HOST_V4, Lab, UdpFlow, wait_until, windows
 from tapbond.lab.process import FailoverProcess
 from tapbond.model import Link

@@ -1,6 +1,7 @@
 """Clean up after a process that was killed: its TAP is gone with it, its bridge and its changes are not."""
 
 import contextlib
+import shutil
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -83,6 +84,7 @@ async def restore(failover: str, run_dir: RunDir) -> list[str]:
         unwind.push_async_callback(home.close)
         await home.open()
         adoption = Adoption(RtBatch(home.rtnetlink), home.links, AdoptionFile(run_dir.adopted(failover)))
+        shutil.rmtree(run_dir.state(failover), ignore_errors=True)
         return await clean_up(failover, home, Journal(run_dir.journal(failover)), run_dir.pin(failover), adoption)
 
 

@@ -68,6 +68,10 @@ class RunDir:
         """Return where the private network namespace of a failover is mounted (isolation netns)."""
         return self.path / f"{failover}.netns"
 
+    def state(self, failover: str) -> Path:
+        """Return where a failover shows its state as files (tapbond.formats.sysfs)."""
+        return self.path / f"{failover}.state"
+
     def left_behind(self) -> list[str]:
         """Return the names of the failovers that may have something to put back: those that ever ran here."""
         found = {path.stem for path in self.path.glob("*.lock") if not path.stem.startswith("link-")}

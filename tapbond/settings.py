@@ -10,6 +10,7 @@ from typing import Self
 import msgspec
 
 from tapbond.errors import TapbondError
+from tapbond.metrics.address import Address
 from tapbond.model import DataPathName, MacPolicyName, ReceiveMode, Reselect, Slots
 
 US = 1000
@@ -99,6 +100,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     announce_interval_ns: int = 100 * MS
     """From one announcement to the next (bonding.rst, peer_notif_delay)."""
     probing: Probing = Probing()
+    metrics: str | None = None
+    """``[ADDRESS:]PORT`` where ``tapbond run`` serves metrics for Prometheus; only a port: of the loopback."""
+    metrics_file: str | None = None
+    """``….prom`` that ``tapbond run`` writes them to, for node_exporter's textfile collector."""
     run_dir: Path | None = None
     """See tapbond.rundir.RunDir."""
 
@@ -110,6 +115,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """
         if self.standby is None and self.mac is None:
             raise TapbondError(f"{self.name}: needs a standby link, or the MAC to look for")
+        if self.metrics is not None:
+            Address.parse(self.metrics)
+        if self.metrics_file is not None and not self.metrics_file.endswith(".prom"):
+            raise TapbondError(f"--metrics-file {self.metrics_file}: node_exporter reads only files named *.prom")
         self._check_slaves()
         for wrong, reason in (
             (self.adopt and self.standby is None, "--adopt needs a standby link whose addresses it takes"),

@@ -186,6 +186,17 @@ OPTIONS = [
         "--slave-netns", metavar="NETNS", help="Where the slaves are: a name (ip netns), a path or a process id."
     ),
     click.option(
+        "--metrics",
+        metavar="[ADDRESS:]PORT",
+        help="Serve metrics for Prometheus at /metrics there; only a port: on 127.0.0.1.",
+    ),
+    click.option(
+        "--metrics-file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE.prom",
+        help="Write metrics there every 15 s and at each switchover, for node_exporter's textfile collector.",
+    ),
+    click.option(
         "--adopt",
         is_flag=True,
         help="Move the standby's addresses and routes to the failover, and back at the end.",

@@ -13,6 +13,7 @@ from tapbond.failover import Failover
 from tapbond.rundir import RunDir
 from tapbond.service.control import ControlServer
 from tapbond.service.notify import notify_ready_fd, notify_systemd
+from tapbond.service.publications import Publications
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The last unless it is ignored, as under nohup: a terminal that closes must not leave slaves behind."""
@@ -35,11 +36,13 @@ async def serve(failover: Failover, run_dir: Path | None, ready_fd: int | None) 
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
-    await failover.create()  # takes milliseconds, and is not left half-done
+    publications = Publications(failover, RunDir(run_dir))
     try:
+        await failover.create()  # takes milliseconds, and is not left half-done
         control = ControlServer(failover, RunDir(run_dir).socket(failover.name), stop.set)
         await control.start()
         try:
+            await publications.start()
             if await _unless(stop, failover.ready.wait(), failover.lost.wait()) and failover.ready.is_set():
                 _tell_ready(ready_fd)
                 await _unless(stop, failover.lost.wait())
@@ -47,6 +50,7 @@ async def serve(failover: Failover, run_dir: Path | None, ready_fd: int | None) 
             notify_systemd("STOPPING=1")
             await control.close()
     finally:
+        await publications.close()
         await failover.destroy()
     if failover.lost.is_set():
         raise TapError(failover.lost_because)

@@ -131,8 +131,9 @@ def test_names_given_wrong(lab: Lab, start: Start, tmp_path: Path) -> None:
 
 
 def test_two_of_them(lab: Lab, start: Start, run: Callable[..., str]) -> None:
-    start(lab, "--standby", "eth0")
-    start(lab, "--standby", "eth1", name="tb1", wait=False).wait_ready()
+    start(lab, *NAMED)
+    start(lab, "--mac", "02:00:00:00:00:99", name="tb1", wait=False)  # whose links may still come
+    wait_until(lambda: "tb1" in run("status", "--brief"), what="the second")
     assert [line.split()[0] for line in run("status", "--brief").splitlines()] == ["tb0", "tb1"]
     assert run("status", "--format", "procfs").count("Ethernet Channel Bonding Driver: v") == 2
     assert [line for line in run("stats").splitlines() if "NIC statistics" in line] == [

@@ -43,6 +43,10 @@ class Announcer:
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
 
+    def change(self, count: int, interval_ns: int) -> None:
+        """Announce so often, and at this interval, from the next switchover on."""
+        self._count, self._interval_s = count, interval_ns / NS_PER_S
+
     def introduce(self, ifindex: int, mac: str) -> None:
         """Say which link the failover is, and which MAC it has from now on."""
         known = (self.ifindex, self.mac) == (ifindex, mac)

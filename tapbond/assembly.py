@@ -217,7 +217,7 @@ class Assembly:
     async def _begin(self, unwind: AsyncExitStack, adopting: int) -> None:
         """Register the slaves that are there, and let things happen."""
         found, named = self.places.slaves, self.named.present()
-        arrivals = Arrivals(
+        arrivals = self.arrivals = Arrivals(
             self.name,
             self.members,
             self.selector,

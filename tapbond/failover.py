@@ -11,6 +11,7 @@ from typing import Any, Self
 import msgspec
 import structlog
 
+from tapbond.adjustment import Adjustment
 from tapbond.assembly import Assembly
 from tapbond.events import EventStream
 from tapbond.model import DataPathName, Event, Role, Switchover
@@ -166,6 +167,23 @@ class Failover:
             NoSuchSlaveError: it is not a slave.
         """
         await self._parts.members.remove(self._parts.members.slave(slave), "removed")
+
+    async def adjust(self, settings: Settings) -> list[str]:
+        """Go on with other settings, without losing a frame.
+
+        Args:
+            settings: may differ from the present ones in what tapbond.adjustment.ADJUSTABLE names.
+
+        Returns:
+            Why links that are named now could not become slaves, a line each.
+
+        Raises:
+            TapbondError: something else is different, or cannot be done; nothing has changed then.
+        """
+        adjustment = Adjustment(self._parts, self.settings, settings)
+        adjustment.check()
+        self.settings = settings
+        return await adjustment.make()
 
     def _tap_lost(self, reason: str) -> None:
         self.lost_because = reason

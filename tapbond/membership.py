@@ -79,6 +79,12 @@ class Membership:
         self._primary_known = False
         self._closing = False
 
+    def change(self, settings: Settings) -> None:
+        """Go by other settings, the slaves that there are included."""
+        self._settings = settings
+        for slave in self._selector.slaves:
+            slave.delays.change(settings.updelay_ns, settings.downdelay_ns, settings.hold_down_ns)
+
     def slave(self, name: str) -> Slave:
         """Return the slave of this name.
 

@@ -4,7 +4,23 @@ import sys
 
 import click
 
-from tapbond.cli import add, bench, demo, destroy, doctor, monitor, rank, remove, restore, run, status, switch
+from tapbond.cli import (
+    add,
+    bench,
+    check,
+    demo,
+    destroy,
+    doctor,
+    monitor,
+    rank,
+    reload,
+    remove,
+    restore,
+    run,
+    schema,
+    status,
+    switch,
+)
 from tapbond.errors import TapbondError
 
 
@@ -14,7 +30,25 @@ def cli() -> None:
     """One network interface that survives its primary: the kernel's net_failover in userspace."""
 
 
-for command in (run, status, switch, add, remove, rank, destroy, restore, monitor, demo, bench, doctor):
+COMMANDS = (
+    run,
+    check,
+    reload,
+    schema,
+    status,
+    switch,
+    add,
+    remove,
+    rank,
+    destroy,
+    restore,
+    monitor,
+    demo,
+    bench,
+    doctor,
+)
+
+for command in COMMANDS:
     cli.add_command(command.command)
 
 

@@ -65,6 +65,9 @@ class DataPath(Protocol):
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force; faults up to ``seen_serial`` are settled by it. Return its generation."""
 
+    def tune(self, drain_ns: int, *, tolerant: bool, silent: bool) -> None:
+        """Change what it was opened with: see Pump. No frame is lost by it."""
+
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Send these whenever the sending slave changes."""
 

@@ -63,6 +63,8 @@ class Pump:
         self._selection.tolerant = tolerant
         self._selection.announce_silent = silent
         self._drain_ns = drain_ns
+        self._drains = False
+        """Whether the decision in force asks for a drain."""
         for place in range(lib.TB_PORTS_MAX):
             self._selection.port[place].fd = -1
         self._sockets: dict[int, socket.socket] = {}
@@ -151,9 +153,17 @@ class Pump:
             selection.order[place] = port
         selection.receive = sum(1 << port for port in decision.receive)
         selection.receive_sender = decision.receive_sender
-        selection.drain_ns = self._drain_ns if decision.drain else 0
+        self._drains = decision.drain
+        selection.drain_ns = self._drain_ns if self._drains else 0
         selection.seen_serial = seen_serial
         return self._publish()
+
+    def tune(self, drain_ns: int, *, tolerant: bool, silent: bool) -> None:
+        """Change what it was made with, at the next batch."""
+        selection, self._drain_ns = self._selection, drain_ns
+        selection.drain_ns = drain_ns if self._drains else 0
+        selection.tolerant, selection.announce_silent = tolerant, silent
+        self._publish()
 
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Give the pump the frames to send whenever the sender changes.

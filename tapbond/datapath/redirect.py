@@ -198,6 +198,11 @@ class RedirectPath(Overlay):
             self._first_frames.expect(active, generation, self._ledger.last(active))
         return generation
 
+    def tune(self, drain_ns: int, *, tolerant: bool, silent: bool) -> None:
+        """Change what it was opened with."""
+        self._drain_ns = drain_ns
+        self._pump.tune(drain_ns, tolerant=tolerant, silent=silent)
+
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Send these whenever the sending slave changes."""
         self._stations.set_own(mac, frames)

@@ -4,18 +4,20 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Coroutine
-from pathlib import Path
 
 import uvloop
 
+from tapbond.config.configuration import Configuration
 from tapbond.errors import TapError
 from tapbond.failover import Failover
 from tapbond.rundir import RunDir
 from tapbond.service.control import ControlServer
 from tapbond.service.notify import notify_ready_fd, notify_systemd
+from tapbond.service.reloading import Reloading
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The last unless it is ignored, as under nohup: a terminal that closes must not leave slaves behind."""
+"""The last unless it is ignored, as under nohup: a terminal that closes must not leave slaves behind. Once the
+failover runs with a configuration file, SIGHUP has it read again, unless it is such a terminal's."""
 
 
 def run(failover: Coroutine[None, None, None]) -> None:
@@ -24,7 +26,7 @@ def run(failover: Coroutine[None, None, None]) -> None:
         runner.run(failover)
 
 
-async def serve(failover: Failover, run_dir: Path | None, ready_fd: int | None) -> None:
+async def serve(failover: Failover, configuration: Configuration, ready_fd: int | None) -> None:
     """Create a failover, answer on its control socket, and give everything back when told to stop.
 
     Raises:
@@ -37,7 +39,11 @@ async def serve(failover: Failover, run_dir: Path | None, ready_fd: int | None) 
             loop.add_signal_handler(number, stop.set)
     await failover.create()  # takes milliseconds, and is not left half-done
     try:
-        control = ControlServer(failover, RunDir(run_dir).socket(failover.name), stop.set)
+        control = ControlServer(failover, RunDir(failover.settings.run_dir).socket(failover.name), stop.set)
+        reloading = Reloading(failover, configuration)
+        control.reload = reloading.reload
+        if configuration.file.path is not None and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, reloading.hang_up, stop.set)
         await control.start()
         try:
             if await _unless(stop, failover.ready.wait(), failover.lost.wait()) and failover.ready.is_set():

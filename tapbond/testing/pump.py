@@ -57,6 +57,8 @@ class FakePump:
         """Whether each port sends past its qdisc."""
         self.filters: Filters = EVERYTHING
         """The last ones given to hear()."""
+        self.tolerant = self.silent = False
+        """The last ones given to tune()."""
         self.closed = False
         self.stalled = False
         """While set, no decision comes into force and detach() waits; adopt() ends it."""
@@ -124,6 +126,12 @@ class FakePump:
         self._generation += 1
         self._publish()
         return self._generation
+
+    def tune(self, drain_ns: int, *, tolerant: bool, silent: bool) -> None:
+        """Take note."""
+        self._check_open()
+        self._drain_ns = drain_ns
+        self.tolerant, self.silent = tolerant, silent
 
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Remember them."""

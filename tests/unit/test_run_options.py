@@ -3,7 +3,8 @@
 import click
 import pytest
 
-from tapbond.cli.run import _settings, command
+from tapbond.cli.run import command
+from tapbond.config.options import to_settings
 from tapbond.errors import TapbondError
 from tapbond.settings import Backup, Probing, Settings
 
@@ -15,9 +16,9 @@ def parse(*arguments: str) -> Settings:
     options = {
         name: value
         for name, value in context.params.items()
-        if name not in ("failover", "ready_fd", "run_dir", "verbose", "quiet")
+        if name not in ("failover", "config", "ready_fd", "run_dir", "verbose", "quiet")
     }
-    return _settings("tb0", None, options)
+    return to_settings("tb0", options)
 
 
 def test_the_defaults_are_those_of_the_library() -> None:

@@ -62,7 +62,10 @@ class Adjustment:
         targets_of(self._after.probing)
         registry = self._fresh_registry()
         for role, link in self._strangers():
-            registry.check(link, role, self._parts.places.slaves.links.by_index)
+            if (
+                self._parts.members.slave_of(link) is None
+            ):  # one that only changes its role was checked when it came
+                registry.check(link, role, self._parts.places.slaves.links.by_index)
 
     async def make(self) -> list[str]:
         """Do it; return, in a line each, which slaves could not be taken."""

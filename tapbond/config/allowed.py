@@ -37,7 +37,7 @@ def _words(kind: msgspec.inspect.Type, extra: dict[str, Any] | None = None) -> s
     match kind:
         case msgspec.inspect.Metadata():
             words = _words(kind.type, {**(kind.extra or {}), **extra})
-        case msgspec.inspect.VarTupleType():
+        case msgspec.inspect.VarTupleType() | msgspec.inspect.FrozenSetType():
             words = f"a list, each {_words(kind.item_type)}"
         case msgspec.inspect.EnumType():
             words = _one_of([member.value for member in kind.cls])

@@ -29,7 +29,6 @@ MEANINGS: dict[str, Callable[[Any], object]] = {
     "mac": mac_of,
     "backup": lambda texts: tuple(backup_of(text) for text in texts),
     "probe": lambda texts: tuple(address_of(text) for text in texts),
-    "sticky": frozenset,
     "run-dir": Path,
 }
 """What is made of a value that has the right type."""

@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     standby: Link | UnsetType = UNSET
     primary: Link | UnsetType = UNSET
     backup: tuple[BackupText, ...] = ()
-    sticky: tuple[Link, ...] = ()
+    sticky: frozenset[Link] = frozenset()
     mac: Mac | UnsetType = UNSET
     mac_policy: MacPolicyName = MacPolicyName.SAME
     mtu: Annotated[int, Meta(ge=68, le=65521, extra={"unit": "bytes"})] | UnsetType = UNSET

@@ -87,7 +87,7 @@ def test_the_command_line_wins(lab: Lab, start: Start, file: Path, write: Write)
 def test_a_reload_under_traffic_loses_no_frame(
     lab: Lab, start: Start, file: Path, write: Write, tmp_path: Path
 ) -> None:
-    """Everything that can be changed is: another primary, a new backup, one that goes, delays, probes, announcements."""
+    """Everything that can be changed is: another primary, a new backup, one that goes, delays, probes."""
     lab.plug("eth2")
     write('standby = "eth0"\nprimary = "eth1"\n')
     process = start(lab, "--config", str(file))
@@ -110,9 +110,11 @@ def test_a_reload_under_traffic_loses_no_frame(
             ('standby = "eth0"\nprimary = "eth1"\nbackup = ["eth2:10"]\n', "eth1"),
             ('standby = "eth0"\nprimary = "eth2"\nbackup = ["eth1:10"]\n', "eth2"),  # roles change hands
             (
-                'standby = "eth0"\nprimary = "eth2"\nreselect = "failure"\nsticky = ["eth2"]\nupdelay = 20\n'
-                "downdelay = 10\nhold-down = 5\npoll = 50\ndrain = 100\nannounce = 5\nannounce-interval = 30\n"
-                f'probe = ["{FAR_V4}"]\nprobe-interval = 20\nprobe-missed = 5\n',
+                (
+                    'standby = "eth0"\nprimary = "eth2"\nreselect = "failure"\nsticky = ["eth2"]\nupdelay = 20\n'
+                    "downdelay = 10\nhold-down = 5\npoll = 50\ndrain = 100\nannounce = 5\nannounce-interval = 30\n"
+                    f'probe = ["{FAR_V4}"]\nprobe-interval = 20\nprobe-missed = 5\n'
+                ),
                 "eth2",
             ),
             ('standby = "eth0"\nprimary = "eth2"\nprobe = []\npoll = 0\n', "eth2"),

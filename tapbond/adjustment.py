@@ -62,9 +62,7 @@ class Adjustment:
         targets_of(self._after.probing)
         registry = self._fresh_registry()
         for role, link in self._strangers():
-            if (
-                self._parts.members.slave_of(link) is None
-            ):  # one that only changes its role was checked when it came
+            if self._parts.members.slave_of(link) is None:  # others were checked when they came
                 registry.check(link, role, self._parts.places.slaves.links.by_index)
 
     async def make(self) -> list[str]:

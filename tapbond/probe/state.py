@@ -62,6 +62,7 @@ class Memory(NamedTuple):
     states: dict[Target, TargetState]
     active: bool
     grace_until_ns: int
+    answered: bool
 
 
 class Path:
@@ -101,11 +102,16 @@ class Path:
     @property
     def memory(self) -> Memory:
         """What a path to other targets may inherit."""
-        return Memory(self._states, self._active, self._grace_until_ns)
+        return Memory(self._states, self._active, self._grace_until_ns, self.answered)
 
     def inherit(self, memory: Memory) -> None:
-        """Know of each target what was known; what was asked for last is not waited for."""
-        states, self._active, grace_until_ns = memory
+        """Know of each target what was known; what was asked for last is not waited for.
+
+        On a path that was not trusted, a target that is new has to answer before it speaks for it.
+        """
+        states, self._active, grace_until_ns, answered = memory
+        for target in self._states.keys() - states.keys():
+            self._states[target].lost = not answered
         if self._states.keys() == states.keys():
             self._grace_until_ns = grace_until_ns
         for target in self._states.keys() & states.keys():

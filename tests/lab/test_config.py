@@ -72,7 +72,8 @@ def roles(process: FailoverProcess) -> dict[str, str]:
 )
 def test_an_example_carries_traffic(lab: Lab, start: Start, name: str) -> None:
     lab.plug("eth2")
-    process = start(lab, "--config", str(EXAMPLES / f"{name}.toml"))
+    path = () if name != "late-standby" else ("--datapath", "auto")  # as the file says
+    process = start(lab, "--config", str(EXAMPLES / f"{name}.toml"), *path)
     assert process.status().active is not None
     lab.host.check_output(["ping", "-c1", "-W5", FAR_V4])
 
@@ -84,13 +85,14 @@ def test_the_command_line_wins(lab: Lab, start: Start, file: Path, write: Write)
     assert (roles(process)["eth0"], status.mtu, status.rx) == ("standby", 1400, "active")
 
 
+@pytest.mark.parametrize(("datapath", "isolation"), [("copy", "bridge"), ("copy", "netns"), ("redirect", "nft")])
 def test_a_reload_under_traffic_loses_no_frame(
-    lab: Lab, start: Start, file: Path, write: Write, tmp_path: Path
+    lab: Lab, start: Start, file: Path, write: Write, tmp_path: Path, isolation: str
 ) -> None:
     """Everything that can be changed is: another primary, a new backup, one that goes, delays, probes."""
     lab.plug("eth2")
     write('standby = "eth0"\nprimary = "eth1"\n')
-    process = start(lab, "--config", str(file))
+    process = start(lab, "--config", str(file), "--isolation", isolation)
     active(process, "eth1")
     lab.host.check_output(["ping", "-c1", "-W2", FAR_V4])
     tx = UdpFlow(lab.host, lab.far, FAR_V4, 5001, rate=RATE, seconds_max=60)

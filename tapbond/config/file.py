@@ -19,6 +19,8 @@ from tapbond.settings import Settings
 FOLDER = Path("/etc/tapbond")
 ENVIRONMENT = "TAPBOND_CONFIG_DIR"
 SUFFIX = ".toml"
+NO_FILE = Path(os.devnull)
+"""Whoever names this wants none, not even the failover's own."""
 
 SIZE_MAX = 1 << 20
 """In bytes: somebody may name a disk by mistake."""
@@ -111,7 +113,7 @@ def find(failover: str, named: Path | None) -> ConfigFile:
         ConfigError: see ConfigFile.read().
     """
     path = named or folder() / f"{failover}{SUFFIX}"
-    if named is None and not os.path.lexists(path):
+    if path == NO_FILE or (named is None and not os.path.lexists(path)):
         return ConfigFile()
     return ConfigFile.read(path)
 

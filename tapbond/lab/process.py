@@ -40,6 +40,7 @@ class FailoverProcess:
                 [
                     *(sys.executable, "-IS", leash.__file__, str(os.getpid())),
                     *(sys.executable, "-m", "tapbond", "run", name, *options),
+                    *(() if "--config" in options else ("--config", os.devnull)),  # the machine's is not the lab's
                     *("--run-dir", str(run_dir), "--ready-fd", str(ready), "-v"),
                 ],
                 pass_fds=[ready],

@@ -67,6 +67,7 @@ class Adjustment:
 
     async def make(self) -> list[str]:
         """Do it; return, in a line each, which slaves could not be taken."""
+        self._parts.settings = self._after
         self._tune()
         self._rename()
         await self._dismiss()

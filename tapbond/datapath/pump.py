@@ -59,12 +59,8 @@ class Pump:
         if len(os.sched_getaffinity(0)) > 1:
             lib.tb_pump_busy_poll(self._pump, busy_poll_ns)
         self._selection = ffi.new("struct tb_selection *")
-        self._selection.drain_ns = 0
-        self._selection.tolerant = tolerant
-        self._selection.announce_silent = silent
-        self._drain_ns = drain_ns
-        self._drains = False
-        """Whether the decision in force asks for a drain."""
+        self._selection.tolerant, self._selection.announce_silent = tolerant, silent
+        self._drain_ns, self._drains = drain_ns, False
         for place in range(lib.TB_PORTS_MAX):
             self._selection.port[place].fd = -1
         self._sockets: dict[int, socket.socket] = {}

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.namespaces, pytest.mark.tools("ip", "ping")]
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 RATE = 10_000
 TRIES = 4
-"""A machine that has no processor for us for 100 ms loses frames in its own queues; a lossy reload does each time."""
+"""A machine that has no processor for us for 100 ms loses frames in its queues; a lossy reload does each time."""
 READ_AGAIN = "configuration read again"
 
 Write = Callable[[str], None]
@@ -129,6 +129,7 @@ def lost_while_reloading(lab: Lab, process: FailoverProcess, write: Write, tmp_p
     return seen[0].lost, seen[1].lost
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("datapath", "isolation"), [("copy", "bridge"), ("copy", "netns"), ("redirect", "nft")])
 def test_a_reload_under_traffic_loses_no_frame(
     lab: Lab, start: Start, file: Path, write: Write, tmp_path: Path, isolation: str

@@ -12,7 +12,7 @@ from tapbond._core import ffi, lib
 from tapbond.closing import close_all
 from tapbond.datapath import PumpEvent, PumpEventKind, PumpListener
 from tapbond.datapath.hearing import Hearing
-from tapbond.datapath.port import open_port, send_error
+from tapbond.datapath.port import open_port
 from tapbond.errors import TapbondError
 from tapbond.filters import EVERYTHING, Filters
 from tapbond.model import COUNTER_FIELDS, Counters, Decision, Link
@@ -24,6 +24,7 @@ DRAIN_NS = 50_000_000
 """How long a former receiver still delivers unicast: longer than frames are under way in a switched network."""
 ADOPT_DEADLINE_S = 5.0
 """The pump adopts between two batches; longer than this it is stuck."""
+VNET_HEADER = bytes(lib.TB_VNET_LEN)
 
 
 class Pump:
@@ -68,7 +69,6 @@ class Pump:
         self._sockets: dict[int, socket.socket] = {}
         self._hearings: dict[int, Hearing] = {}
         self._filters = EVERYTHING
-        self._deaf = False
         self._baseline: dict[int, Counters] = {}
         self._last_total = Counters()
         self._more_announcements: list[bytes] = []
@@ -99,7 +99,7 @@ class Pump:
         Raises:
             TapbondError: see open_port(); or all ports are taken.
         """
-        port_socket = open_port(link, self._open_socket, hears=not self._deaf)
+        port_socket = open_port(link, self._open_socket)
         port = self.attach_socket(port_socket)
         self._hearings[port] = Hearing(port_socket, link)
         self._hearings[port].set(self._filters)
@@ -132,12 +132,6 @@ class Pump:
         self._filters = filters
         for hearing in self._hearings.values():
             hearing.set(filters)
-
-    def deafen(self, deaf: bool) -> None:
-        """Have no slave's frames come by the pump at all, or hear them again: see tb_port_bind()."""
-        self._deaf = deaf
-        for hearing in self._hearings.values():
-            hearing.listen(not deaf)
 
     def send_direct(self, port: int, direct: bool) -> None:
         """Send past the qdisc, or through it: see tb_port_direct() for what that is good for."""
@@ -245,7 +239,7 @@ class Pump:
             if (port_socket := self._sockets.get(port)) is None:
                 continue
             # The first error may be an old one: see port_send() in csrc/port.c.
-            if send_error(port_socket, frame) and (reason := send_error(port_socket, frame)):
+            if _send_error(port_socket, frame) and (reason := _send_error(port_socket, frame)):
                 log.debug("cannot announce", port=port, error=reason)
 
     def _check_open(self) -> None:
@@ -292,3 +286,12 @@ class Pump:
             )
             if self._listener is not None:
                 self._listener.pump_event(event)
+
+
+def _send_error(port_socket: socket.socket, frame: bytes) -> str:
+    """Send a frame; return why that did not work, or nothing."""
+    try:
+        port_socket.send(VNET_HEADER + frame)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -146,20 +146,21 @@ int port_error(const struct port *port)
 }
 
 /**
- * tb_port_bind() - begin to hear a link, by its index: a name may change hands in between
- * @fd: a packet socket made with protocol 0, so that it has heard nothing yet
+ * port_bind() - tie a packet socket to a link
+ * @fd: see tb_port_bind()
  * @ifindex: the link
+ * @protocol: what it hears, in network byte order
  *
  * A link that is down leaves ENETDOWN on the socket (packet_do_bind()); it is taken off here, as
  * is whatever an earlier link left.
  *
  * Return: 0 or -errno.
  */
-int tb_port_bind(int fd, uint32_t ifindex)
+static int port_bind(int fd, uint32_t ifindex, uint16_t protocol)
 {
 	struct sockaddr_ll address = {
 		.sll_family = AF_PACKET,
-		.sll_protocol = htons(ETH_P_ALL),
+		.sll_protocol = protocol,
 		.sll_ifindex = ifindex,
 	};
 	struct port port = {.fd = fd};
@@ -169,6 +170,30 @@ int tb_port_bind(int fd, uint32_t ifindex)
 		return -errno;
 	port_error(&port);
 	return 0;
+}
+
+/**
+ * tb_port_bind() - begin to hear a link, by its index: a name may change hands in between
+ * @fd: a packet socket made with protocol 0, so that it has heard nothing yet
+ * @ifindex: the link
+ *
+ * Return: 0 or -errno.
+ */
+int tb_port_bind(int fd, uint32_t ifindex)
+{
+	return port_bind(fd, ifindex, htons(ETH_P_ALL));
+}
+
+/**
+ * tb_port_bind_deaf() - send by a link and hear nothing
+ * @fd: as for tb_port_bind()
+ * @ifindex: the link
+ *
+ * Return: 0 or -errno.
+ */
+int tb_port_bind_deaf(int fd, uint32_t ifindex)
+{
+	return port_bind(fd, ifindex, 0);
 }
 
 /**

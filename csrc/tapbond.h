@@ -136,6 +136,7 @@ void tb_sources_learn(struct tb_sources *sources, uint8_t *frame, uint32_t len, 
 int tb_sources_knows(struct tb_sources *sources, uint8_t *frame, uint32_t len, uint64_t now);
 
 int tb_port_bind(int fd, uint32_t ifindex);
+int tb_port_bind_deaf(int fd, uint32_t ifindex);
 int tb_port_gate(int fd, int open);
 int tb_port_direct(int fd, int direct);
 int tb_link_ready(int fd, uint32_t ifindex);

@@ -11,7 +11,8 @@ import click
 
 from tapbond.cli.options import PRIO, run_dir_option
 from tapbond.model import DataPathName, MacPolicyName, ReceiveMode, Reselect, Slots
-from tapbond.settings import MS, US, Backup, Probing, Settings
+from tapbond.queues import QUEUES_MAX
+from tapbond.settings import AUTO, MS, US, Backup, Probing, Settings
 
 MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 GROUP_BIT = 1
@@ -56,6 +57,14 @@ def _targets(_context: click.Context, _option: click.Parameter, values: tuple[st
         return tuple(str(ipaddress.ip_address(value)) for value in values)
     except ValueError as error:
         raise click.BadParameter(f"{error} (10.0.0.1, fd00::1)") from error
+
+
+def _queues(_context: click.Context, _option: click.Parameter, value: str) -> int | str:
+    if value == AUTO:
+        return value
+    if not value.isdecimal() or not 1 <= int(value) <= QUEUES_MAX:
+        raise click.BadParameter(f"{value}: not a number of queues (1 to {QUEUES_MAX}, or auto)")
+    return int(value)
 
 
 def _choice(*names: str, **options: Any) -> Any:
@@ -109,6 +118,14 @@ OPTIONS = [
         "--datapath",
         **_choice(*DataPathName),
         help="What carries the frames: the pump, filters of tc inside the kernel, or those where they will do.",
+    ),
+    click.option(
+        "--queues",
+        callback=_queues,
+        default="1",
+        show_default=True,
+        metavar="N|auto",
+        help="Queues of the failover, each copied by a thread of its own; auto: half as many as processors.",
     ),
     click.option("--rx", **_choice(*ReceiveMode), help="Whose frames are delivered."),
     click.option(

@@ -21,7 +21,7 @@ RECEIVE_BUFFER = 8 << 20
 SEND_BUFFER = 1 << 20
 
 
-def open_port(link: Link, open_socket: OpenSocket = socket.socket) -> socket.socket:
+def open_port(link: Link, open_socket: OpenSocket = socket.socket, *, hear: bool = True) -> socket.socket:
     """Return a socket that hears the link, behind a closed gate.
 
     The protocol is 0 until bind(): otherwise frames of every interface would be queued in between. The gate
@@ -30,6 +30,7 @@ def open_port(link: Link, open_socket: OpenSocket = socket.socket) -> socket.soc
     Args:
         link: to hear.
         open_socket: in the link's network namespace.
+        hear: False: it only sends.
 
     Raises:
         RightsError: no CAP_NET_RAW.
@@ -50,7 +51,8 @@ def open_port(link: Link, open_socket: OpenSocket = socket.socket) -> socket.soc
         _set_buffer(port, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
         _set_buffer(port, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
         _check(link, lib.tb_port_gate(port.fileno(), 0))
-        _check(link, lib.tb_port_bind(port.fileno(), link.ifindex))
+        bind = lib.tb_port_bind if hear else lib.tb_port_bind_deaf
+        _check(link, bind(port.fileno(), link.ifindex))
     except OSError as error:
         port.close()
         raise TapbondError(f"{link.name}: cannot open a packet socket: {error.strerror}") from error

@@ -131,8 +131,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise TapbondError(f"{self.name}: {self.queues} queues: 1 to {QUEUES_MAX}, or auto")
         if self.datapath is DataPathName.REDIRECT and self.queues not in (1, AUTO):
             raise TapbondError(
-                f"{self.name}: --queues {self.queues} does not go with --datapath redirect, where the kernel carries"
-                " the frames (leave it out, or use --queues auto)"
+                f"{self.name}: --queues {self.queues} does not go with --datapath redirect: there the"
+                " kernel carries the frames (leave it out, or use --queues auto)"
             )
         if self.datapath is DataPathName.REDIRECT and (reason := self.copies_because()):
             raise TapbondError(

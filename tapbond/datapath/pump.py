@@ -142,7 +142,7 @@ class Pump:
     def send_direct(self, port: int, direct: bool) -> None:
         """Send past the qdisc, or through it: see tb_port_direct() for what that is good for.
 
-        It is asked for whenever the link has changed, which may be up now: then its queues can share what it hears.
+        It is asked for whenever the link has changed, which may be up now: then the queues share what it hears.
         """
         sockets = self._sockets[port]
         if not sockets.shared and sockets.share(self.queues):

@@ -1,4 +1,4 @@
-"""Several pumps that act as one: a queue keeps to itself, what one of them sees holds for all, and is said once."""
+"""Several pumps that act as one: a queue keeps to itself; what one of them sees holds for all, and is said once."""
 
 import asyncio
 import socket
@@ -22,7 +22,6 @@ from rig import (
     waiting,
 )
 
-from tapbond._core import ffi, lib
 from tapbond.announce import rarp
 from tapbond.datapath import PumpEventKind
 from tapbond.datapath.pump import Pump
@@ -101,9 +100,9 @@ class Ledger:
 
     def take(self) -> None:
         for (port, queue), found in self.out.items():
-            found += waiting(self.rig.fars[port][queue])
+            found.extend(waiting(self.rig.fars[port][queue]))
         for queue, found in self.back.items():
-            found += waiting(self.rig.hosts[queue])
+            found.extend(waiting(self.rig.hosts[queue]))
 
     async def do(self, what: str, number: int, count: int) -> None:
         if what == "switch":
@@ -375,17 +374,3 @@ def test_a_queue_that_is_no_descriptor_is_refused() -> None:
     host, tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     with host, tap, pytest.raises(OSError, match="Bad file descriptor"):
         Pump(tap.fileno(), more_queues=[-1])
-
-
-async def test_events_of_all_queues_come_in_the_order_of_their_serials() -> None:
-    async with running(queues=4) as rig:
-        for n in range(30):
-            port = (n + 1) % 2
-            await rig.order(port, 1 - port)
-            for host in rig.hosts:
-                host.send(frame(n))
-        await rig.caught_up()
-        event = ffi.new("struct tb_event *")
-        assert not lib.tb_pump_next_event(rig.pump._pump, event)
-        told = [one.serial for one in rig.events if one.kind in (PumpEventKind.SWITCHED, PumpEventKind.FIRST_TX)]
-        assert told == sorted(told)

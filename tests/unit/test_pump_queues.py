@@ -1,4 +1,4 @@
-"""Several pumps that act as one: a queue keeps to itself; what one of them sees holds for all, and is said once."""
+"""Several pumps that act as one: a queue keeps to itself, what one sees holds for all, and is said once."""
 
 import asyncio
 import socket

@@ -114,7 +114,7 @@ class Failover:
             isolation=isolation,
             datapath=parts.redirect.name if parts.redirect else DataPathName.COPY,
             datapath_reason=parts.redirect.reason if parts.redirect else "",
-            queues=len(parts.master.filenos()),
+            queues=parts.master.queues,
             slaves=tuple(
                 slave.status(parts.pump, slave is active, isolation, now_ns) for slave in selector.slaves
             ),

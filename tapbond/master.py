@@ -36,6 +36,11 @@ class Master:
         self._lost = lost
         self._tap = Tap(name, queues)
 
+    @property
+    def queues(self) -> int:
+        """How many queues it has."""
+        return self._tap.queues
+
     def filenos(self) -> list[int]:
         """Return the descriptors that carry the frames, one a queue."""
         return self._tap.filenos()

@@ -71,6 +71,11 @@ class Tap:
         """Return the first queue's descriptor, by which the whole device is set."""
         return int(self._devices[0].fileno())
 
+    @property
+    def queues(self) -> int:
+        """How many there are."""
+        return len(self._devices)
+
     def filenos(self) -> list[int]:
         """Return the descriptors that carry the frames, one a queue."""
         return [int(device.fileno()) for device in self._devices]

@@ -15,6 +15,7 @@ from rig import (
     Rig,
     frame,
     inbound,
+    pair,
     receive,
     running,
     send,
@@ -22,9 +23,11 @@ from rig import (
     waiting,
 )
 
+from tapbond._core import lib
 from tapbond.announce import rarp
 from tapbond.datapath import PumpEventKind
 from tapbond.datapath.pump import Pump
+from tapbond.datapath.sockets import SlaveSockets
 from tapbond.model import Decision
 
 HELLO = b"\xff" * 6 + OWN + b"\x80\x35" + b"hello" * 10
@@ -342,6 +345,49 @@ async def test_who_moved_away_is_forgotten_by_every_queue() -> None:
 
 
 # Beginning and end.
+
+
+class Late(SlaveSockets):
+    """Its second queue hears nothing until its link is up: until then another socket does for it."""
+
+    def __init__(self, sockets: list[socket.socket], later: socket.socket) -> None:
+        super().__init__(sockets)
+        self.shared = False
+        self.up = False
+        self._later = later
+
+    def share(self, count: int) -> bool:
+        assert count == 2
+        if self.up:
+            self._retired, self._sockets[1:] = self._sockets[1:], [self._later]
+            self.shared = True
+        return self.up
+
+
+async def test_a_slave_whose_link_comes_up_is_shared_from_then_on() -> None:
+    async with running(1, queues=2) as rig:
+        ends = [pair() for _ in range(3)]
+        for _, near in ends:
+            lib.tb_port_gate(near.fileno(), 0)
+        late = Late([near for _, near in ends[:2]], ends[2][1])
+        port = rig.pump._attach(late)
+        await rig.order(port, 0)
+        for far, direct in ((ends[1][0], False), (ends[2][0], True)):
+            late.up = direct
+            rig.pump.send_direct(port, direct)
+            await rig.adopted(rig.pump._generation)
+            await send(rig.hosts[1], [frame(direct)])
+            assert await receive(far, 1) == [frame(direct)]
+        await send(ends[2][0], [inbound(1)])
+        await send(ends[0][0], [inbound(2)])
+        assert await receive(rig.hosts[1], 1) == [inbound(1)]
+        assert await receive(rig.hosts[0], 1) == [inbound(2)]
+        await rig.caught_up()
+        assert [event.port for event in rig.told(PumpEventKind.SWITCHED)] == [0, port]
+        await rig.pump.detach(port)
+        assert all(near.fileno() == -1 for _, near in ends)
+        for far, _ in ends:
+            far.close()
 
 
 async def test_a_slave_comes_and_goes_while_traffic_runs() -> None:

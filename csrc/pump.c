@@ -353,14 +353,14 @@ void tb_pump_busy_poll(struct tb_pump *pump, uint64_t longest_ns)
  */
 int tb_pump_start(struct tb_pump *pump)
 {
-	char name[16] = "tapbond-pump";
+	char name[20] = "tapbond-pump"; /* of which 15 are used */
 
 	for (uint32_t i = 0; i < pump->queues->count; i++) {
 		struct tb_pump *member = pump->queues->member[i];
 		int err;
 
 		if (i)
-			snprintf(name, sizeof(name), "tapbond-pump/%u", i);
+			snprintf(name, sizeof(name), "tapbond-pump/%u", (uint8_t)i);
 		atomic_store(&member->stopping, false);
 		err = thread_start(&member->thread, name, pump_run, member);
 		member->running = !err;

@@ -164,9 +164,10 @@ static void pump_finish(struct tb_pump *pump, uint32_t leaving)
  * pump_set_receivers() - make @receive the ports that deliver, draining those that did
  * @pump: the pump
  * @receive: bit mask of ports
- * @announce: whether the sender is new and has to say so, and no other pump does
+ * @lead: whether the sender is new, and this pump is the first that switches to it
+ * @announce: whether this pump is the one to say so
  */
-static void pump_set_receivers(struct tb_pump *pump, uint32_t receive, bool announce)
+static void pump_set_receivers(struct tb_pump *pump, uint32_t receive, bool lead, bool announce)
 {
 	uint32_t leaving = pump->receive & ~receive;
 
@@ -178,7 +179,7 @@ static void pump_set_receivers(struct tb_pump *pump, uint32_t receive, bool anno
 	}
 	pump->draining &= ~receive;
 	pump_set_gates(pump, receive | pump->draining);
-	if (announce && pump->queues->count > 1)
+	if (lead && pump->queues->count > 1)
 		queues_open_gates(pump, receive);
 	if (announce && pump->sender != NOBODY && !pump->selection->announce_silent)
 		pump_announce(pump);
@@ -197,6 +198,7 @@ void pump_switch(struct tb_pump *pump, int to, int error)
 {
 	uint32_t id = to == NOBODY ? 0 : pump->port[to].id;
 	bool lead = queues_lead(pump->queues, id);
+	bool announce;
 
 	pump->sender = to;
 	atomic_store_explicit(&pump->sender_seen, to, memory_order_relaxed);
@@ -205,10 +207,28 @@ void pump_switch(struct tb_pump *pump, int to, int error)
 		atomic_store(&pump->queues->await_tx, id);
 		atomic_store(&pump->queues->await_rx, id);
 	}
+	announce = queues_announce(pump, id, lead, error);
 	if (error)
 		queues_call(pump);
-	pump_set_receivers(pump, tb_select_receivers(pump->selection, to), lead);
+	pump_set_receivers(pump, tb_select_receivers(pump->selection, to), lead, announce);
 	pump_unblock(pump);
+}
+
+/**
+ * pump_share_faults() - do not use what another pump saw fail
+ * @pump: the pump
+ */
+static void pump_share_faults(struct tb_pump *pump)
+{
+	for (uint32_t i = 0; i < TB_PORTS_MAX; i++) {
+		struct port *port = &pump->port[i];
+		uint64_t serial = queues_fault(pump->queues, i, port->id);
+
+		if (serial <= pump->selection->seen_serial || (pump->suspended & PORT_BIT(i)))
+			continue;
+		pump->suspended |= PORT_BIT(i);
+		port->fault_serial = serial;
+	}
 }
 
 /**
@@ -231,25 +251,9 @@ void pump_fault(struct tb_pump *pump, uint32_t index, int error)
 		queues_unclaim(pump->queues, index);
 		port->fault_serial = 0;
 	}
+	pump_share_faults(pump);
 	if (pump->sender == (int)index)
 		pump_switch(pump, tb_select_sender(pump->selection, pump->suspended), error);
-}
-
-/**
- * pump_share_faults() - do not use what another pump saw fail
- * @pump: the pump
- */
-static void pump_share_faults(struct tb_pump *pump)
-{
-	for (uint32_t i = 0; i < TB_PORTS_MAX; i++) {
-		struct port *port = &pump->port[i];
-		uint64_t serial = queues_fault(pump->queues, i, port->id);
-
-		if (serial <= pump->selection->seen_serial || (pump->suspended & PORT_BIT(i)))
-			continue;
-		pump->suspended |= PORT_BIT(i);
-		port->fault_serial = serial;
-	}
 }
 
 /**
@@ -383,7 +387,7 @@ void pump_adopt(struct tb_pump *pump)
 	if (sender != pump->sender || sender != former)
 		pump_switch(pump, sender, 0);
 	else
-		pump_set_receivers(pump, tb_select_receivers(next, sender), false);
+		pump_set_receivers(pump, tb_select_receivers(next, sender), false, false);
 	pump_announce_again(pump);
 	if (draining && !pump->draining)
 		pump_tell_drained(pump);

@@ -35,6 +35,7 @@ struct tb_pump {
 	struct report report;	     /* shared */
 	_Atomic bool stopping;	     /* written by the control plane */
 	_Atomic uint32_t adopted;    /* read by the control plane */
+	_Atomic uint32_t sending;    /* read by the other pumps: the id of @sender's slave */
 	_Atomic int32_t sender_seen; /* read by the control plane: a copy of @sender */
 
 	const struct tb_selection *selection;

@@ -5,7 +5,7 @@
  * Each queue of the TAP has a pump of its own, with a socket of its own on every slave, so that no
  * frame crosses from one to another and a flow, which stays in its queue, keeps its order. What
  * they have to agree on is here: a fault that one of them saw is a fault for all; whoever switches
- * first opens the others' gates, announces and tells, and the others only follow.
+ * first opens the others' gates and tells; the last announces.
  */
 #include "queues.h"
 
@@ -108,11 +108,39 @@ void queues_unclaim(struct queues *queues, uint32_t place)
  * @queues: the queues
  * @id: the slave's registration, 0 for nobody
  *
- * Return: false when another one was first, and has announced or does so now.
+ * Return: false when another one was first.
  */
 bool queues_lead(struct queues *queues, uint32_t id)
 {
 	return atomic_exchange(&queues->sender, id) != id;
+}
+
+/**
+ * queues_announce() - be the pump that announces
+ * @pump: has just switched
+ * @id: to this slave, 0 for nobody
+ * @lead: as the first of all
+ * @error: why; 0: it was asked for
+ *
+ * The last that switches does: what another queue sends by the former slave after an announcement
+ * would lead the network's switch back there. From a slave that failed nothing comes any more, so
+ * the first need not wait for the others.
+ *
+ * Return: true for one pump only.
+ */
+bool queues_announce(struct tb_pump *pump, uint32_t id, bool lead, int error)
+{
+	struct queues *queues = pump->queues;
+
+	if (lead)
+		atomic_store(&queues->announced, error ? id : 0);
+	atomic_store(&pump->sending, id);
+	if (error)
+		return lead;
+	for (uint32_t i = 0; i < queues->count; i++)
+		if (atomic_load(&queues->member[i]->sending) != id)
+			return false;
+	return atomic_exchange(&queues->announced, id) != id;
 }
 
 /**
@@ -133,13 +161,13 @@ void queues_call(const struct tb_pump *pump)
 
 /**
  * queues_open_gates() - let frames in to all the others
- * @pump: that is about to announce
+ * @pump: the first to switch
  * @ports: bit mask of ports
  *
- * Before the announcement, and before the first frame: a switch sends the other queues' flows by
- * the new way from then on. They wait in the sockets until their pump adopts, which it does before
- * it reads them. A gate that another pump has shut again meanwhile stays open for nothing, until it
- * moves the next time.
+ * Before the announcement, and before the first frame: the network's switch sends the other queues'
+ * flows by the new way from then on. They wait in the sockets until their pump adopts, which it
+ * does before it reads them. A gate that another pump has shut again meanwhile stays open for
+ * nothing, until it moves the next time.
  */
 void queues_open_gates(const struct tb_pump *pump, uint32_t ports)
 {

@@ -22,6 +22,7 @@ struct queues {
 	_Atomic uint64_t fault[TB_PORTS_MAX]; /* the newest of each place: its serial and id */
 	_Atomic uint32_t calls;		      /* each one more: a sender has failed */
 	_Atomic uint32_t sender;	      /* the slave that the first pump to switch chose */
+	_Atomic uint32_t announced;	      /* on which slave, of those in @sender */
 	_Atomic uint32_t await_tx, await_rx;  /* the slave whose first frame is to be told of */
 	_Atomic bool tap_lost;
 	_Atomic int32_t fd[TB_QUEUES_MAX][TB_PORTS_MAX]; /* each queue's sockets */
@@ -47,6 +48,7 @@ bool queues_claim(struct queues *queues, uint32_t place, uint32_t id, uint64_t s
 void queues_unclaim(struct queues *queues, uint32_t place);
 uint64_t queues_fault(const struct queues *queues, uint32_t place, uint32_t id);
 bool queues_lead(struct queues *queues, uint32_t id);
+bool queues_announce(struct tb_pump *pump, uint32_t id, bool lead, int error);
 void queues_call(const struct tb_pump *pump);
 void queues_open_gates(const struct tb_pump *pump, uint32_t ports);
 uint32_t queues_adopted(const struct queues *queues);

@@ -211,6 +211,18 @@ async def test_a_settled_fault_is_settled_in_every_queue_and_may_come_again() ->
             await until(lambda: _sends_by(rig, 0, 0), "the other queue to come back")
 
 
+async def test_what_another_queue_saw_fail_is_not_tried() -> None:
+    async with running(3, queues=4, kind=socket.SOCK_SEQPACKET) as rig:
+        rig.fars[1][3].close()
+        await rig.told_of(PumpEventKind.PORT_FAULT)
+        rig.fars[0][0].close()
+        await until(lambda: all(_sends_by(rig, queue, 2) for queue in range(4)), "all queues to follow")
+        await rig.order(2, seen=rig.seen())
+        await rig.caught_up()
+        assert [event.port for event in rig.told(PumpEventKind.PORT_FAULT)] == [1, 0]
+        assert [event.port for event in rig.told(PumpEventKind.SWITCHED)] == [0, 2]
+
+
 async def test_a_slave_that_takes_the_place_of_a_failed_one_is_not_blamed() -> None:
     async with running(queues=2) as rig:
         rig.fars[0][1].close()
@@ -304,6 +316,33 @@ async def test_every_queue_receives_before_the_announcement() -> None:
                 far.send(inbound(n))
             for host in rig.hosts:
                 assert await receive(host, 1) == [inbound(n)]
+
+
+async def test_nothing_leaves_by_the_former_slave_after_the_announcement() -> None:
+    """It would lead the network's switch back."""
+    async with running(queues=4) as rig:
+        rig.pump.set_announcements(MAC, [HELLO])
+        for n in range(60):
+            former, port = n % 2, (n + 1) % 2
+            for host in rig.hosts:
+                for part in range(5):
+                    host.send(frame(n * 10 + part))
+            order = Decision(
+                order=(port, former), receive=frozenset(), receive_sender=True, drain=True, requested=None
+            )
+            rig.pump.apply(order, 0)
+            by_new: list[bytes] = []
+
+            def announced(port: int = port, by_new: list[bytes] = by_new) -> bool:
+                by_new.extend(one for far in rig.fars[port] for one in waiting(far))
+                return ZERO_VNET + HELLO in by_new
+
+            await until(announced, "the announcement")
+            count = sum(len(waiting(far)) for far in rig.fars[former])
+            await rig.counted(None, tx_frames=(n + 1) * 20)
+            announced()
+            assert count + len(by_new) - 1 == 20
+            assert [waiting(far) for far in rig.fars[former]] == [[]] * 4
 
 
 async def test_every_queue_drains_the_former_slave() -> None:

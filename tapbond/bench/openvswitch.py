@@ -7,6 +7,7 @@ running is touched.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,12 @@ from tapbond.lab.waiting import wait_until
 if TYPE_CHECKING:
     from tapbond.lab.namespace import Namespace
 
-TOOLS = ("ovsdb-tool", "ovsdb-server", "ovs-vsctl", "ovs-vswitchd")
+TOOLS = ("ovsdb-tool", "ovsdb-server", "ovs-vsctl", "ovs-vswitchd", "ovs-appctl")
 SCHEMAS = ("/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema")
 DEADLINE_S = 20.0
+BOND = "bond0"
+ACTIVE = re.compile(r"^active.*\((\S+)\)$", re.MULTILINE)
+"""The line of bond/show, whose words changed from slave to member (ovs-vswitchd(8))."""
 
 
 def missing() -> str | None:
@@ -65,8 +69,8 @@ class OpenVSwitch:
         self._configure(
             *("--", "add-br", bridge),
             *("--", "set", "Bridge", bridge, "datapath_type=netdev", f'other-config:hwaddr="{mac}"'),
-            *("--", "add-bond", bridge, "bond0", standby, primary, "bond_mode=active-backup"),
-            *("--", "set", "Port", "bond0", f"other_config:bond-primary={primary}"),
+            *("--", "add-bond", bridge, BOND, standby, primary, "bond_mode=active-backup"),
+            *("--", "set", "Port", BOND, f"other_config:bond-primary={primary}"),
             *(
                 word
                 for link in (standby, primary)
@@ -76,6 +80,18 @@ class OpenVSwitch:
         )
         self._wait_for(lambda: self._exists(bridge), "ovs-vswitchd")
 
+    def active(self) -> str | None:
+        """Return which of the bond's links sends, None: none does."""
+        found = ACTIVE.search(self._ask("bond/show", BOND))
+        return found[1] if found else None
+
+    def use(self, link: str) -> None:
+        """Let a link of the bond send; TapbondError: it cannot."""
+        self._ask("bond/set-active-slave", BOND, link)
+
+    def _ask(self, *words: str) -> str:
+        return self._tool("ovs-appctl", "-t", f"{self._folder}/ovs-vswitchd.ctl", *words)
+
     def _exists(self, ifname: str) -> bool:
         with suppress(OSError):
             return self._namespace.index_of(ifname) > 0
@@ -84,10 +100,11 @@ class OpenVSwitch:
     def _configure(self, *words: str) -> None:
         self._tool("ovs-vsctl", f"--db=unix:{self._folder}/db.sock", f"--timeout={DEADLINE_S:.0f}", *words)
 
-    def _tool(self, *argv: str) -> None:
+    def _tool(self, *argv: str) -> str:
         done = subprocess.run(argv, env=self._env, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
             raise TapbondError(f"{argv[0]}: {_last_line(done.stderr)}")
+        return done.stdout
 
     def _start(self, program: str, *arguments: str) -> subprocess.Popen[Any]:
         path = shutil.which(program)

@@ -1,15 +1,20 @@
 """``tapbond bench``."""
 
+from __future__ import annotations
+
 import math
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from tapbond.cli import interruption
 from tapbond.errors import TapbondError
+
+if TYPE_CHECKING:
+    from tapbond.bench.result import Result
 
 OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
 DEFAULT_LOADS = ("tcp", "udp60", "rr-busy", "failover")
@@ -79,6 +84,39 @@ def command(**options: Any) -> None:
         sys.exit(128 + int(stopped.args[0]))
 
 
+class Outputs(NamedTuple):
+    """Where a result is written, besides standard output."""
+
+    json_file: Path | None
+    markdown_file: Path | None
+    plot_file: Path | None
+
+    def check(self) -> None:
+        """Find out beforehand whether all of it can be written; TapbondError: no."""
+        from tapbond.lab.demo import plot  # noqa: PLC0415
+
+        for path in self:
+            if path is not None and not path.absolute().parent.is_dir():
+                raise TapbondError(f"{path}: no such folder")
+        if self.plot_file is not None:
+            plot.check(self.plot_file)
+
+    def write(self, result: Result) -> None:
+        """Write it everywhere."""
+        import msgspec  # noqa: PLC0415
+
+        from tapbond.bench import plot, table  # noqa: PLC0415
+
+        text = table.markdown(result)
+        if self.json_file is not None:
+            self.json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+        if self.markdown_file is not None:
+            self.markdown_file.write_text(text, encoding="utf-8")
+        if self.plot_file is not None:
+            plot.write(self.plot_file, result)
+        click.echo(text, nl=False)
+
+
 def _run(
     *,
     json_file: Path | None,
@@ -100,23 +138,21 @@ def _run(
         tapbond_options=_words(tapbond_options),
         **how,
     )
-    _check_outputs(json_file, markdown_file, plot_file)
+    outputs = Outputs(json_file, markdown_file, plot_file)
+    outputs.check()
     rights.acquire()
 
-    import msgspec  # noqa: PLC0415
+    from tapbond.bench.comparison import Comparison  # noqa: PLC0415
 
-    from tapbond.bench import plot, table  # noqa: PLC0415
-    from tapbond.bench.comparison import compare  # noqa: PLC0415
-
-    result = compare(settings, lambda line: click.echo(line, err=True))
-    text = table.markdown(result)
-    if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
-    if markdown_file is not None:
-        markdown_file.write_text(text, encoding="utf-8")
-    if plot_file is not None:
-        plot.write(plot_file, result)
-    click.echo(text, nl=False)
+    comparison = Comparison(settings, lambda line: click.echo(line, err=True))
+    try:
+        comparison.play()
+    except (interruption.Stopped, TapbondError) as error:
+        if comparison.found_something:
+            interrupted = isinstance(error, interruption.Stopped)
+            outputs.write(comparison.result("interrupted" if interrupted else str(error)))
+        raise
+    outputs.write(comparison.result())
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -124,13 +160,3 @@ def _words(text: str) -> tuple[str, ...]:
         return tuple(shlex.split(text))
     except ValueError as error:
         raise TapbondError(f"--tapbond-options {text!r}: {error}") from error
-
-
-def _check_outputs(json_file: Path | None, markdown_file: Path | None, plot_file: Path | None) -> None:
-    from tapbond.lab.demo import plot  # noqa: PLC0415
-
-    for path in (json_file, markdown_file, plot_file):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise TapbondError(f"{path}: no such folder")
-    if plot_file is not None:
-        plot.check(plot_file)

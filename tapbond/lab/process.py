@@ -27,9 +27,17 @@ class FailoverProcess:
         name: of the failover.
         options: of ``tapbond run``.
         run_dir: of the process; its log is there too.
+        program: a module and its first words, that takes what ``tapbond run`` takes.
     """
 
-    def __init__(self, namespace: Namespace, name: str, *options: str, run_dir: Path) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        name: str,
+        *options: str,
+        run_dir: Path,
+        program: tuple[str, ...] = ("tapbond", "run"),
+    ) -> None:
         self.name = name
         self.namespace = namespace
         self._run_dir: RunDir = namespace.run(RunDir, run_dir)
@@ -39,7 +47,7 @@ class FailoverProcess:
             self.process: subprocess.Popen[bytes] = namespace.spawn(
                 [
                     *(sys.executable, "-IS", leash.__file__, str(os.getpid())),
-                    *(sys.executable, "-m", "tapbond", "run", name, *options),
+                    *(sys.executable, "-m", *program, name, *options),
                     *("--run-dir", str(run_dir), "--ready-fd", str(ready), "-v"),
                 ],
                 pass_fds=[ready],

@@ -6,8 +6,9 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tapbond.bench.loads import BOTH
 from tapbond.bench.result import Trial
-from tapbond.lab.demo.outcome import Evidence, Row, rows
+from tapbond.lab.demo.outcome import Direction, Evidence, Row, rows
 from tapbond.lab.report import StreamRecord
 from tapbond.lab.traffic import UdpFlow
 
@@ -21,13 +22,24 @@ if TYPE_CHECKING:
 
 PORTS = (5421, 5422)
 SPACING_S = 0.5
+SPACING_NS = 500_000_000
 """From one event to the next: an updelay, a drain, the announcements, and some quiet."""
-LOOK_S = 0.4
+LOOK_NS = 400_000_000
 """When a failover without records is asked who is active: after the event's outage, before the next event's."""
 SPARE_S = 10.0
 NS_PER_S = 1_000_000_000
 RESTORED = "restored"
 """A step that only makes the next one possible: it is no trial."""
+SILENT = Direction(
+    sent=0,
+    unsent=0,
+    lost=0,
+    duplicated=0,
+    reordered=0,
+    outage_ms=0,
+    sender_late_ms=0,
+    recovered=True,
+)
 NO_STREAM = StreamRecord(
     started_ns=0,
     ended_ns=0,
@@ -68,6 +80,7 @@ class Arena:
         lab: their links, where there is something to fail over.
         pilot: of the failover, likewise.
         alone: the only detector that works; empty: all that it has.
+        directions: in which frames go.
     """
 
     def __init__(
@@ -79,6 +92,7 @@ class Arena:
         pilot: Pilot | None = None,
         *,
         alone: str = "",
+        directions: Sequence[str] = BOTH,
     ) -> None:
         self.name = name
         self.lab: Lab = lab
@@ -86,6 +100,7 @@ class Arena:
         self._steps = steps
         self._pilot = pilot
         self._alone = alone
+        self._directions = directions
 
     def switch(self, slave: str | None) -> int:
         """Switch by hand, as a step."""
@@ -99,31 +114,31 @@ class Arena:
     def play(self, repetition: int, rate: int) -> list[Trial]:
         """Let each event happen once; TapbondError: the failover ended."""
         seconds = SPACING_S * (len(self._steps) + 1)
-        marks: list[tuple[Step, int]] = []
         active: dict[str, str | None] = {}
         with ExitStack() as stack:
-            flows = [self._flow(direction, rate, seconds) for direction in ("to far", "from far")]
-            for flow in flows:
+            flows = {direction: self._flow(direction, rate, seconds) for direction in self._directions}
+            for flow in flows.values():
                 stack.enter_context(flow).start()
-            _sleep_until(time.monotonic_ns() + int(SPACING_S * NS_PER_S))
-            for step in self._steps:
-                at = step.make(self)
-                marks.append((step, at))
-                if self._pilot and not self._pilot.keeps_records:
-                    _sleep_until(at + int(LOOK_S * NS_PER_S))
-                    active[step.name] = self._pilot.active()
-                _sleep_until(
-                    max(at, time.monotonic_ns() if step.name == RESTORED else 0) + int(SPACING_S * NS_PER_S)
-                )
-        to_far, from_far = (flow.record() for flow in flows)
+            _sleep_until(time.monotonic_ns() + SPACING_NS)
+            marks = [(step, self._make(step, active)) for step in self._steps]
         switchovers = self._pilot.switchovers() if self._pilot else ()
         since = [record for record in switchovers if record.detected_ns >= marks[0][1]]
-        found = rows(Evidence(to_far, from_far, NO_STREAM, marks, since))
+        from_far = flows["from far"].record()
+        to_far = flows["to far"].record() if "to far" in flows else None
         return [
-            trial(self.name, repetition, row, alone=self._alone, active=active.get(row.event))
-            for row in found
+            trial(self.name, repetition, row, alone=self._alone, active=active.get(row.event), sent=bool(to_far))
+            for row in rows(Evidence(to_far or from_far, from_far, NO_STREAM, marks, since))
             if row.event != RESTORED and (row.expected or not self._alone)
         ]
+
+    def _make(self, step: Step, active: dict[str, str | None]) -> int:
+        """Make one event happen and wait until the next one's time; return when it happened."""
+        at = step.make(self)
+        if self._pilot and not self._pilot.keeps_records:
+            _sleep_until(at + LOOK_NS)
+            active[step.name] = self._pilot.active()
+        _sleep_until((time.monotonic_ns() if step.name == RESTORED else at) + SPACING_NS)
+        return at
 
     def _flow(self, direction: str, rate: int, seconds: float) -> UdpFlow:
         source, sink = self._bed.ends(direction)
@@ -133,7 +148,9 @@ class Arena:
         )
 
 
-def trial(subject: str, repetition: int, row: Row, *, alone: str = "", active: str | None = None) -> Trial:
+def trial(
+    subject: str, repetition: int, row: Row, *, alone: str = "", active: str | None = None, sent: bool = True
+) -> Trial:
     """Return what the demo's row says of one event.
 
     Args:
@@ -142,6 +159,7 @@ def trial(subject: str, repetition: int, row: Row, *, alone: str = "", active: s
         row: what the traffic and the records say.
         alone: the only detector that worked.
         active: who was seen to be active after it, where there are no records.
+        sent: whether the host sent anything.
     """
     return Trial(
         subject=subject,
@@ -154,7 +172,7 @@ def trial(subject: str, repetition: int, row: Row, *, alone: str = "", active: s
         detector=row.detector or "",
         detection_ms=row.detection_ms,
         resent=row.resent,
-        to_far=row.to_far,
+        to_far=row.to_far if sent else SILENT,
         from_far=row.to_host,
     )
 

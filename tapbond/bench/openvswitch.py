@@ -26,8 +26,8 @@ TOOLS = ("ovsdb-tool", "ovsdb-server", "ovs-vsctl", "ovs-vswitchd", "ovs-appctl"
 SCHEMAS = ("/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema")
 DEADLINE_S = 20.0
 BOND = "bond0"
-ACTIVE = re.compile(r"^active.*\((\S+)\)$", re.MULTILINE)
-"""The line of bond/show, whose words changed from slave to member (ovs-vswitchd(8))."""
+ACTIVE = re.compile(r"^(?:member|slave) (\S+): .*\n\s+active (?:member|slave)$", re.MULTILINE)
+"""Of bond/show, whose words changed from slave to member; beside the active one's MAC it may name the other."""
 
 
 def missing() -> str | None:
@@ -69,8 +69,7 @@ class OpenVSwitch:
         self._configure(
             *("--", "add-br", bridge),
             *("--", "set", "Bridge", bridge, "datapath_type=netdev", f'other-config:hwaddr="{mac}"'),
-            *("--", "add-bond", bridge, BOND, standby, primary, "bond_mode=active-backup"),
-            *("--", "set", "Port", BOND, f"other_config:bond-primary={primary}"),
+            *self._add_bond(bridge, standby, primary),
             *(
                 word
                 for link in (standby, primary)
@@ -80,14 +79,25 @@ class OpenVSwitch:
         )
         self._wait_for(lambda: self._exists(bridge), "ovs-vswitchd")
 
+    def make_bond_again(self, bridge: str, standby: str, primary: str) -> None:
+        """Take the bond down and make it anew: of a link that is plugged in again it opens nothing by itself."""
+        self._configure("--", "del-port", bridge, BOND, *self._add_bond(bridge, standby, primary))
+
+    @staticmethod
+    def _add_bond(bridge: str, standby: str, primary: str) -> tuple[str, ...]:
+        return (
+            *("--", "add-bond", bridge, BOND, standby, primary, "bond_mode=active-backup"),
+            *("--", "set", "Port", BOND, f"other_config:bond-primary={primary}"),
+        )
+
     def active(self) -> str | None:
         """Return which of the bond's links sends, None: none does."""
         found = ACTIVE.search(self._ask("bond/show", BOND))
         return found[1] if found else None
 
     def use(self, link: str) -> None:
-        """Let a link of the bond send; TapbondError: it cannot."""
-        self._ask("bond/set-active-slave", BOND, link)
+        """Let a link of the bond send: as its primary, for else the primary takes over again at once."""
+        self._configure("--", "set", "Port", BOND, f"other_config:bond-primary={link}")
 
     def _ask(self, *words: str) -> str:
         return self._tool("ovs-appctl", "-t", f"{self._folder}/ovs-vswitchd.ctl", *words)

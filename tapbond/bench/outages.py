@@ -1,10 +1,12 @@
 """The failover load: each event again and again under numbered frames, beside times without any event.
 
-Three failovers go through all of it; of tapbond's copy path each detector does by itself what it can see.
+Three failovers go through it; of tapbond's copy path each detector does by itself what it can see.
 
-    netlink    tapbond run --poll 0          a lost carrier: sending goes on as if nothing were
-    poll       deaf (tapbond.bench.deaf)     a lost carrier
-    pump       deaf, and no poll             set down, unplugged: sending fails
+    netlink    --poll 0, and the host sends nothing that could fail        a lost carrier
+    poll       deaf (tapbond.bench.deaf), and the host sends nothing       a lost carrier
+    pump       deaf, and no poll: only its own sends that fail             a lost carrier, set down, unplugged
+
+A socket tells the pump that its link was set down or unplugged even if nothing is sent: netlink is not alone then.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from tapbond.bench.arena import RESTORED, Arena
 from tapbond.bench.bed import Bed
 from tapbond.bench.deaf import SIGNAL
 from tapbond.bench.failures import FAILURES, as_ours
-from tapbond.bench.loads import FAILOVER
+from tapbond.bench.loads import BOTH, FAILOVER
 from tapbond.bench.subjects import (
     BASE,
     OURS,
     PRIMARY,
     STANDBY,
+    TAP,
     isolate,
     start_ovs,
     start_tapbond,
@@ -72,7 +75,7 @@ UNDO: dict[str, Callable[[Lab], int]] = {
 ALONE: dict[str, tuple[str, ...]] = {
     "netlink": ("carrier-lost",),
     "poll": ("carrier-lost",),
-    "pump": ("primary-down", "unplug"),
+    "pump": ("carrier-lost", "primary-down", "unplug"),
 }
 """What each detector of the copy path can see by itself."""
 BACK_S = 10.0
@@ -138,6 +141,11 @@ class OvsPilot:
         self._switch.use(slave or PRIMARY)
         return at
 
+    def make_again(self) -> None:
+        """Make the bond anew, and wait until its primary sends."""
+        self._switch.make_bond_again(TAP, STANDBY, PRIMARY)
+        wait_until(lambda: self.active() == PRIMARY, BACK_S, "the bond's primary")
+
     def active(self) -> str | None:
         """Return which slave sends."""
         return self._switch.active()
@@ -174,7 +182,8 @@ def build_alone(site: Site, detector: str) -> Arena:
     pilot = TapbondPilot(running, deaf=deaf)
     wait_until(pilot.is_back, BACK_S, "the primary")
     steps = [step for name in ALONE[detector] for step in (BY_NAME[name], restoring(name, pilot))]
-    return Arena("tapbond", Bed(lab.host, lab.far, {}), steps, lab, pilot, alone=detector)
+    directions = BOTH if detector == "pump" else ("from far",)
+    return Arena("tapbond", Bed(lab.host, lab.far, {}), steps, lab, pilot, alone=detector, directions=directions)
 
 
 def restoring(event: str, pilot: TapbondPilot) -> Step:
@@ -191,21 +200,23 @@ def restoring(event: str, pilot: TapbondPilot) -> Step:
 def build_ovs(site: Site) -> Arena:
     """Build Open vSwitch's bond."""
     lab, switch = start_ovs(site, tso=True)
-    steps = [replugging(step) if step.name == "re-plug" else step for step in STEPS]
     pilot = OvsPilot(switch)
     wait_until(lambda: pilot.active() == PRIMARY, BACK_S, "the bond's primary")
+    steps = [step for step in STEPS if step.name not in ("unplug", "re-plug")]
+    steps += [BY_NAME["unplug"], replugging(pilot)]
     return Arena("ovs-tso", Bed(lab.host, lab.far, {}), steps, lab, pilot)
 
 
-def replugging(step: Step) -> Step:
-    """Return the step for a bond that has its slaves made ready by somebody else."""
+def replugging(pilot: OvsPilot) -> Step:
+    """Return a step that does by hand what the bond does not when its primary is plugged in again."""
 
     def make(stage: Stage) -> int:
-        at = step.make(stage)
+        at = stage.lab.plug(PRIMARY)
         isolate(stage.lab, PRIMARY)
+        pilot.make_again()
         return at
 
-    return Step(name=step.name, label=step.label, to=step.to, planned=step.planned, make=make)
+    return Step(name=RESTORED, label="", to="", planned=True, make=make)
 
 
 def builders(names: Sequence[str]) -> list[tuple[str, Callable[[Site], Arena]]]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from tapbond.lab.namespace import Namespace
 
-STANDBY, PRIMARY, FAILOVER = "eth0", "eth1", "tb0"
+STANDBY, PRIMARY, TAP = "eth0", "eth1", "tb0"
 APART = "apart"
 """The bridge that keeps slaves apart from their IP stack."""
 BASE = "bridge"
@@ -81,10 +81,10 @@ def start_tapbond(
     lab = site.stack.enter_context(Lab(mtu=site.mtu))
     every = ("--standby", STANDBY, "--primary", PRIMARY, *options, *site.tapbond_options)
     running = site.stack.enter_context(
-        FailoverProcess(lab.host, FAILOVER, *every, run_dir=folder(site.stack), program=program)
+        FailoverProcess(lab.host, TAP, *every, run_dir=folder(site.stack), program=program)
     )
     running.wait_ready()
-    lab.address_failover(FAILOVER)
+    lab.address_failover(TAP)
     return lab, running
 
 
@@ -108,17 +108,17 @@ def build_python(site: Site) -> Bed:
     """Build the loop that one would write by hand."""
     lab = site.stack.enter_context(Lab(mtu=site.mtu))
     prepare_slaves(lab, plain=True)
-    words = (FAILOVER, lab.mac, str(site.mtu), STANDBY, PRIMARY)
+    words = (TAP, lab.mac, str(site.mtu), STANDBY, PRIMARY)
     loop: subprocess.Popen[Any] = lab.host.spawn(
         [*(sys.executable, "-IS", leash.__file__, str(os.getpid())), sys.executable, handwritten.__file__, *words],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_until(lambda: exists(lab.host, FAILOVER) or loop.poll() is not None, DEADLINE_S, "the Python loop")
+    wait_until(lambda: exists(lab.host, TAP) or loop.poll() is not None, DEADLINE_S, "the Python loop")
     if loop.poll() is not None:
         raise TapbondError(f"the Python loop ended with status {loop.returncode}")
-    lab.address_failover(FAILOVER)
+    lab.address_failover(TAP)
     return Bed(lab.host, lab.far, {"python": loop.pid})
 
 
@@ -133,8 +133,8 @@ def start_ovs(site: Site, *, tso: bool) -> tuple[Lab, openvswitch.OpenVSwitch]:
     lab = site.stack.enter_context(Lab(mtu=site.mtu))
     prepare_slaves(lab, plain=not tso)
     switch = openvswitch.OpenVSwitch(lab.host, folder(site.stack), tso=tso)
-    switch.make_bond(FAILOVER, lab.mac, site.mtu, STANDBY, PRIMARY)
-    lab.address_failover(FAILOVER)
+    switch.make_bond(TAP, lab.mac, site.mtu, STANDBY, PRIMARY)
+    lab.address_failover(TAP)
     return lab, switch
 
 

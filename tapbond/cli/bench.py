@@ -65,6 +65,9 @@ def _number(_context: click.Context, _option: click.Parameter, value: float) -> 
 @click.option(
     "--plot", "plot_file", type=OUTPUT, metavar="FILE", help="Draw it as .png or .svg; needs tapbond[plot]."
 )
+@click.option(
+    "--summary-plot", type=OUTPUT, metavar="FILE", help="Draw how near each subject comes to veth + kernel bridge."
+)
 def command(**options: Any) -> None:
     """Measure tapbond on this machine, beside what one would run instead.
 
@@ -90,6 +93,7 @@ class Outputs(NamedTuple):
     json_file: Path | None
     markdown_file: Path | None
     plot_file: Path | None
+    summary_plot: Path | None
 
     def check(self) -> None:
         """Find out beforehand whether all of it can be written; TapbondError: no."""
@@ -98,14 +102,15 @@ class Outputs(NamedTuple):
         for path in self:
             if path is not None and not path.absolute().parent.is_dir():
                 raise TapbondError(f"{path}: no such folder")
-        if self.plot_file is not None:
-            plot.check(self.plot_file)
+        for picture in (self.plot_file, self.summary_plot):
+            if picture is not None:
+                plot.check(picture)
 
     def write(self, result: Result) -> None:
         """Write it everywhere."""
         import msgspec  # noqa: PLC0415
 
-        from tapbond.bench import plot, table  # noqa: PLC0415
+        from tapbond.bench import plot, summary_plot, table  # noqa: PLC0415
 
         text = table.markdown(result)
         if self.json_file is not None:
@@ -114,6 +119,8 @@ class Outputs(NamedTuple):
             self.markdown_file.write_text(text, encoding="utf-8")
         if self.plot_file is not None:
             plot.write(self.plot_file, result)
+        if self.summary_plot is not None:
+            summary_plot.write(self.summary_plot, result)
         click.echo(text, nl=False)
 
 
@@ -122,6 +129,7 @@ def _run(
     json_file: Path | None,
     markdown_file: Path | None,
     plot_file: Path | None,
+    summary_plot: Path | None,
     subjects: str,
     loads: str,
     tapbond_options: str,
@@ -138,7 +146,7 @@ def _run(
         tapbond_options=_words(tapbond_options),
         **how,
     )
-    outputs = Outputs(json_file, markdown_file, plot_file)
+    outputs = Outputs(json_file, markdown_file, plot_file, summary_plot)
     outputs.check()
     rights.acquire()
 

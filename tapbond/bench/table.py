@@ -29,7 +29,7 @@ def markdown(result: Result) -> str:
         if name in result.settings.loads and subjects:
             blocks.append(f"## {load.label} [{load.metric}]\n\n{_load_table(result, load, subjects)}")
             if load.columns and load.columns[0].startswith(COST):
-                blocks.append(f"Processor time a frame that arrived [ns]:\n\n{_costs(result, load, subjects)}")
+                blocks.append(f"{COST_LEGEND}\n\n{_costs(result, load, subjects)}")
     if result.trials:
         blocks += failover_table.blocks(result.trials, result.settings)
     return "\n\n".join(blocks) + "\n"
@@ -94,16 +94,24 @@ def _costs(result: Result, load: Load, subjects: Iterable[str]) -> str:
         row = [SUBJECTS[subject].label]
         for direction in load.directions:
             found = {
-                series.metric.removeprefix(COST): spread(series.values)
+                series.metric.removeprefix(COST): spread(series.values).median
                 for series in result.series
                 if (series.load, series.direction, series.subject) == (load.name, direction, subject)
                 and series.metric.startswith(COST)
             }
-            process = next((name for name in found if name not in ("sender", "sink", "machine")), "")
-            row += [number(found[who].median) if who in found else NONE for who in ("sender", process)]
-            row += [number(found[who].median) if who in found else NONE for who in ("sink", "machine")]
+            whole = found.pop("machine", None)
+            process = next((name for name in found if name not in ("sender", "sink")), "")
+            costs = [found.get(who) for who in ("sender", process, "sink")]
+            rest = None if whole is None else max(0.0, whole - sum(found.values()))
+            row += [NONE if cost is None else number(cost) for cost in (*costs, rest, whole)]
         rows.append(row)
     return grid(rows)
 
 
-COST_COLUMNS = ("sender", "the process", "sink", "all")
+COST_COLUMNS = ("sender", "process", "sink", "rest", "all")
+COST_LEGEND = (
+    "Processor time a frame that arrived [ns]. What the kernel does with a frame (a bridge, tc, the other end's"
+    " stack) has no process of its own: it counts for the thread in which it happens to run, mostly the sender's, or"
+    " is in the rest (the kernel's own threads, other programs; softirqs too where the kernel accounts for them"
+    " apart). So paths are to be compared by “all”, the busy time of all processors."
+)

@@ -111,7 +111,7 @@ def _costs(result: Result, load: Load, subjects: Iterable[str]) -> str:
 COST_COLUMNS = ("sender", "process", "sink", "rest", "all")
 COST_LEGEND = (
     "Processor time a frame that arrived [ns]. What the kernel does with a frame (a bridge, tc, the other end's"
-    " stack) has no process of its own: it counts for the thread in which it happens to run, mostly the sender's, or"
-    " is in the rest (the kernel's own threads, other programs; softirqs too where the kernel accounts for them"
+    " stack) has no process of its own: it counts for the thread in which it happens to run, mostly the sender's,"
+    " or is in the rest (the kernel's own threads, other programs; softirqs too where the kernel accounts for them"
     " apart). So paths are to be compared by “all”, the busy time of all processors."
 )

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from tapbond.model import Switchover
 
 PORTS = (5421, 5422)
-SPACING_S = 0.5
-SPACING_NS = 500_000_000
+SPACING_S = 0.4
+SPACING_NS = 400_000_000
 """From one event to the next: an updelay, a drain, the announcements, and some quiet."""
-LOOK_NS = 400_000_000
+LOOK_NS = 300_000_000
 """When a failover without records is asked who is active: after the event's outage, before the next event's."""
 SPARE_S = 10.0
 NS_PER_S = 1_000_000_000

@@ -174,7 +174,8 @@ def build_probing(site: Site, name: str) -> Arena:
 
 
 def build_alone(site: Site, detector: str) -> Arena:
-    """Build a failover on the copy path that has one detector only."""
+    """Build a failover on the copy path that has one detector only, and no other option that was asked for."""
+    site = site._replace(tapbond_options=())
     deaf = detector != "netlink"
     options = () if detector == "poll" else ("--poll", "0")
     program = ("tapbond.bench.deaf",) if deaf else ("tapbond", "run")

@@ -1,17 +1,18 @@
 """The tables and the JSON of a comparison, and what is refused before anything is built."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from tapbond.bench import arena, grid, table, targets
+from tapbond.bench import arena, grid, plot, summary_plot, table, targets
 from tapbond.bench.arena import trial
 from tapbond.bench.comparison import Comparison
 from tapbond.bench.crowd import Measured
 from tapbond.bench.figures import Spread
-from tapbond.bench.loads import LOADS, NAMES
+from tapbond.bench.loads import BOTH, LOADS, NAMES
 from tapbond.bench.machine import Machine
 from tapbond.bench.plan import Settings, names
 from tapbond.bench.result import Result, Series, Trial
@@ -278,3 +279,33 @@ def test_numbers_out_of_range_are_usage_errors(arguments: tuple[str, ...]) -> No
     found = CliRunner().invoke(cli, ["bench", *arguments])
     assert found.exit_code == 2
     assert arguments[0] in found.output
+
+
+def whole() -> Result:
+    def series(load: str, direction: str, subject: str) -> Series:
+        values = (1.0, 2.0, 3.0) if subject != "python" else (0.02, 0.03, 0.04)
+        metric = LOADS[load].metric
+        return Series(load=load, direction=direction, subject=subject, metric=metric, values=values)
+
+    every = [series(load, way, name) for load in ("tcp", "udp60") for way in BOTH for name in SUBJECTS]
+    return msgspec.structs.replace(result(one(0, "netlink", 2.0, 3)), series=tuple(every))
+
+
+@pytest.mark.parametrize("draw", [plot.write, summary_plot.write])
+@pytest.mark.parametrize(
+    "found", [whole(), result(), msgspec.structs.replace(result(), series=())], ids=["whole", "part", "nothing"]
+)
+def test_whatever_there_is_can_be_drawn(
+    tmp_path: Path, draw: Callable[[Path, Result], None], found: Result
+) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "plot.png"
+    draw(file, found)
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_for_a_readme_is_small(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "plot.png"
+    summary_plot.write(file, whole())
+    assert file.stat().st_size < 100_000

@@ -50,7 +50,8 @@ def write(path: Path, result: Result) -> None:
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel(f"times {SUBJECTS[BASE].label}")
         axes.margins(x=0.02, y=0.04)
-        figure.legend(loc="outside upper center", ncols=len(BARS) // 2, frameon=False)
+        if names:
+            figure.legend(loc="outside upper center", ncols=len(BARS) // 2, frameon=False)
         figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
 
 

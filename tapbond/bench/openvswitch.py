@@ -30,9 +30,14 @@ ACTIVE = re.compile(r"^(?:member|slave) (\S+): .*\n\s+active (?:member|slave)$",
 """Of bond/show, whose words changed from slave to member; beside the active one's MAC it may name the other."""
 
 
+def program(name: str) -> str | None:
+    """Return where a program is: daemons are in sbin, which only root has in its PATH."""
+    return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
+
+
 def missing() -> str | None:
     """Return what is not installed, None when all is there."""
-    lacking = next((tool for tool in TOOLS if shutil.which(tool) is None), None)
+    lacking = next((tool for tool in TOOLS if program(tool) is None), None)
     if lacking is None and not any(Path(schema).exists() for schema in SCHEMAS):
         lacking = SCHEMAS[0]
     return f"{lacking} is not installed (Debian: apt-get install openvswitch-switch)" if lacking else None
@@ -111,18 +116,19 @@ class OpenVSwitch:
         self._tool("ovs-vsctl", f"--db=unix:{self._folder}/db.sock", f"--timeout={DEADLINE_S:.0f}", *words)
 
     def _tool(self, *argv: str) -> str:
-        done = subprocess.run(argv, env=self._env, capture_output=True, text=True, check=False)  # noqa: S603
+        path = program(argv[0]) or argv[0]
+        done = subprocess.run([path, *argv[1:]], env=self._env, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
             raise TapbondError(f"{argv[0]}: {_last_line(done.stderr)}")
         return done.stdout
 
-    def _start(self, program: str, *arguments: str) -> subprocess.Popen[Any]:
-        path = shutil.which(program)
-        with (self._folder / f"{program}.out").open("wb") as out:
+    def _start(self, daemon: str, *arguments: str) -> subprocess.Popen[Any]:
+        path = program(daemon)
+        with (self._folder / f"{daemon}.out").open("wb") as out:
             return self._namespace.spawn(
                 [
                     *(sys.executable, "-IS", leash.__file__, str(os.getpid()), str(path), *arguments),
-                    *("--no-chdir", f"--unixctl={self._folder}/{program}.ctl", "-vconsole:warn", "-vsyslog:off"),
+                    *("--no-chdir", f"--unixctl={self._folder}/{daemon}.ctl", "-vconsole:warn", "-vsyslog:off"),
                 ],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
@@ -131,12 +137,12 @@ class OpenVSwitch:
                 start_new_session=True,
             )
 
-    def _wait_for(self, condition: Any, program: str) -> None:
+    def _wait_for(self, condition: Any, daemon: str) -> None:
         try:
-            wait_until(condition, DEADLINE_S, program)
+            wait_until(condition, DEADLINE_S, daemon)
         except TimeoutError as error:
-            said = (self._folder / f"{program}.out").read_text(encoding="utf-8", errors="replace")
-            raise TapbondError(f"{program} did not get ready: {_last_line(said)}") from error
+            said = (self._folder / f"{daemon}.out").read_text(encoding="utf-8", errors="replace")
+            raise TapbondError(f"{daemon} did not get ready: {_last_line(said)}") from error
 
 
 def _last_line(text: str) -> str:

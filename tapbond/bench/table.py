@@ -37,7 +37,8 @@ def markdown(result: Result) -> str:
 
 def _head(result: Result) -> str:
     settings = result.settings
-    rounds = f"{settings.rounds} round{'s' if settings.rounds > 1 else ''} of {settings.seconds:g} s, interleaved; the median (least…most) of the rounds"
+    times = f"{settings.rounds} round{'s' if settings.rounds > 1 else ''} of {settings.seconds:g} s"
+    rounds = f"{times}, interleaved; the median (least…most) of the rounds"
     loads = f"{result.machine.load_average[0]:.2f} when it began, {result.load_average_end[0]:.2f} when it ended"
     lines = [
         "# tapbond beside what one would run instead",

@@ -47,8 +47,8 @@ def write(path: Path, result: Result) -> None:
             _bars(axes, [found[name][turn] for name in names], turn, label, colour)
         axes.axhline(1, color="#333333", linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xticks(range(len(names)), [_wrapped(SUBJECTS[name].label) for name in names])
-        axes.tick_params(axis="x", length=0)
-        axes.set_ylabel(f"times {SUBJECTS[BASE].label}")
+        axes.tick_params(axis="x", length=0, labelsize=11.5)
+        axes.set_ylabel(f"{SUBJECTS[BASE].label} = 1")
         axes.margins(x=0.02, y=0.04)
         if names:
             figure.legend(loc="outside upper center", ncols=len(BARS) // 2, frameon=False)

@@ -77,7 +77,8 @@ def command(**options: Any) -> None:
     udp512, udp1514, gso, rr, rr-busy, rr-traffic, failover. Each subject has
     namespaces of its own, which are gone afterwards; nothing of this machine is
     touched. TCP needs iperf3; what is not installed is skipped with a line.
-    The default takes two to three minutes. Let nothing else run meanwhile.
+    The default takes some five minutes; a run that is interrupted tells and
+    writes what it has. Let nothing else run meanwhile.
     """  # noqa: D301  (click's mark for lines that stay as they are)
     interruption.listen()
     try:

@@ -160,6 +160,8 @@ def _run(
         if comparison.found_something:
             interrupted = isinstance(error, interruption.Stopped)
             outputs.write(comparison.result("interrupted" if interrupted else str(error)))
+            written = ", ".join(str(path) for path in outputs if path is not None)
+            click.echo(f"partial: what was measured until then is in {written or 'the table'}", err=True)
         raise
     outputs.write(comparison.result())
 

@@ -99,9 +99,10 @@ def test_a_bench_measures_and_writes_what_it_found(short_path: Path) -> None:
 def check_trials(trials: list[dict[str, Any]]) -> None:
     events = {trial["event"] for trial in trials if trial["subject"] == "tapbond"}
     assert {"primary-down", "unplug", "carrier-lost", "switch", "silent", "undisturbed"} <= events
+    assert {trial["alone"] for trial in trials} == {"", "netlink", "poll", "pump"}
     for trial in trials:
         assert trial["switched"], trial
-        assert trial["to_far"]["sent"] > 0
+        assert (trial["to_far"]["sent"] > 0) == (trial["alone"] not in ("netlink", "poll")), trial
         assert trial["from_far"]["sent"] > 0
         assert trial["to_far"]["duplicated"] == 0, trial
     assert {trial["event"] for trial in trials if trial["subject"] == "bridge"} == {"undisturbed", "quiet"}

@@ -148,6 +148,7 @@ class Failover:
         Raises:
             NoSuchInterfaceError, RefusedError, BusyError: it cannot be a slave; it was left as it was.
         """
+        self._parts.places.slaves.links.read_pending()
         ifindex = self._parts.places.slaves.links.by_name(link).ifindex
         self._parts.members.welcome(ifindex)
         await self._parts.members.register(ifindex, Role(role), prio)

@@ -29,9 +29,14 @@ log = structlog.get_logger()
 RTMGRP_LINK = 0x1
 RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV6_IFADDR = 0x100
+KINDS = (RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR)
 GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
 
 READ_SIZE = 1 << 16
+LATER_S = 0.05
+"""News of links that concern nobody here waits so long: a switch that dies takes many, others have to decide."""
+INDEX = struct.Struct("=4xI")
+"""The interface's index in ifinfomsg and in ifaddrmsg."""
 RECEIVE_BUFFER = 1 << 20
 
 
@@ -59,6 +64,9 @@ News = LinkNews | AddressNews
 
 class Subscriber(Protocol):
     """Who wants to know; called on the event loop."""
+
+    def concerned(self, ifindex: int) -> bool | None:
+        """Return whether news of this link cannot wait, None: it is a new one."""
 
     def news(self, item: News) -> None:
         """Keep this until take_in()."""
@@ -94,6 +102,9 @@ class Newsroom:
         self._clock = clock
         self._receive_buffer = receive_buffer
         self._subscribers: list[Subscriber] = []
+        self._later: list[tuple[int, bytes, int]] = []
+        self._later_of: set[int] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
 
     def subscribe(self, subscriber: Subscriber) -> None:
@@ -116,7 +127,7 @@ class Newsroom:
 
     def read(self) -> None:
         """Give everybody what the kernel has queued, to act on it in its own time."""
-        if self._collect():
+        if self._collect() | self._catch_up():
             asyncio.get_running_loop().call_soon(self._distribute)
 
     def _readable(self) -> None:
@@ -137,10 +148,64 @@ class Newsroom:
                 self.lost()
                 return True
             found = True
-            for item in self._decode(data):
-                for subscriber in self._subscribers:
-                    subscriber.news(item)
+            when_ns = self._clock()
+            for kind, _, _, payload in messages(data):
+                self._take(kind, payload, when_ns)
         return found
+
+    def _take(self, kind: int, payload: bytes, when_ns: int) -> None:
+        """Pass one message on, or keep it for later; nothing overtakes older news of its own link."""
+        if kind not in KINDS or len(payload) < INDEX.size or payload[0] == socket.AF_BRIDGE:
+            return  # AF_BRIDGE: the state of a bridge's port
+        (ifindex,) = INDEX.unpack_from(payload)
+        concerned = self._concerned(ifindex) if kind == RTM_NEWLINK else None
+        if concerned is False:
+            self._later.append((kind, payload, when_ns))
+            self._later_of.add(ifindex)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(LATER_S, self._now)
+            return
+        if concerned is None or ifindex in self._later_of:
+            self._catch_up()
+        self._tell(kind, payload, when_ns)
+
+    def _concerned(self, ifindex: int) -> bool | None:
+        known = True
+        for subscriber in self._subscribers:
+            if concerned := subscriber.concerned(ifindex):
+                return True
+            known &= concerned is not None
+        return False if known else None
+
+    def _now(self) -> None:
+        """What was left for later has waited long enough."""
+        if self._catch_up():
+            self._distribute()
+
+    def _catch_up(self) -> bool:
+        """Pass on what was left for later; return whether there was anything."""
+        later = self._forget_later()
+        for kind, payload, when_ns in later:
+            self._tell(kind, payload, when_ns)
+        return bool(later)
+
+    def _forget_later(self) -> list[tuple[int, bytes, int]]:
+        later, self._later = self._later, []
+        self._later_of.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return later
+
+    def _tell(self, kind: int, payload: bytes, when_ns: int) -> None:
+        """Decode a message and put it into every queue; one that is broken is skipped."""
+        try:
+            item = self._item(kind, payload, when_ns)
+        except (ValueError, KeyError, IndexError, struct.error) as error:
+            log.warning("cannot read what the kernel tells of a link", kind=kind, error=str(error))
+            return
+        for subscriber in self._subscribers:
+            subscriber.news(item)
 
     def _distribute(self) -> None:
         for subscriber in tuple(self._subscribers):
@@ -164,35 +229,19 @@ class Newsroom:
         self._socket = listening
 
     def _unsubscribe(self) -> None:
+        self._forget_later()
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
 
-    def _decode(self, data: bytes) -> list[News]:
-        """Take one datagram of messages apart; what is no message of ours, or broken, is skipped."""
-        found: list[News] = []
-        when_ns = self._clock()
-        for kind, _, _, payload in messages(data):
-            try:
-                if (item := self._item(kind, payload, when_ns)) is not None:
-                    found.append(item)
-            except (ValueError, KeyError, IndexError, struct.error) as error:
-                log.warning("cannot read what the kernel tells of a link", kind=kind, error=str(error))
-        return found
-
-    def _item(self, kind: int, payload: bytes, when_ns: int) -> News | None:
+    def _item(self, kind: int, payload: bytes, when_ns: int) -> News:
+        self.decoded += 1
         if kind in (RTM_NEWLINK, RTM_DELLINK):
-            if payload[0] == socket.AF_BRIDGE:
-                return None  # the state of a bridge's port
-            self.decoded += 1
             link, gone = link_of(payload, self._netns), kind == RTM_DELLINK
             return LinkNews(link, when_ns, gone, counters_of(payload) if gone else None)
-        if kind in (RTM_NEWADDR, RTM_DELADDR):
-            self.decoded += 1
-            ifindex, address = address_of(payload)
-            return AddressNews(ifindex, address, kind == RTM_NEWADDR)
-        return None
+        ifindex, address = address_of(payload)
+        return AddressNews(ifindex, address, kind == RTM_NEWADDR)
 
 
 _open: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[int, int], Newsroom]] = (

@@ -21,6 +21,7 @@ from tapbond.linknews import RECEIVE_BUFFER, LinkNews, News, Newsroom
 from tapbond.model import Detector, Link, LinkCounters
 from tapbond.netns import OpenSocket
 from tapbond.rtnetlink import Rtnetlink
+from tapbond.stack import STACKABLE
 
 log = structlog.get_logger()
 
@@ -66,6 +67,8 @@ class Links:
         """How often events were lost and everything was dumped again."""
         self.last_counters: LinkCounters | None = None
         """What the driver of the link had counted that link_removed() tells of; None: it was not told."""
+        self.mine: Callable[[int], bool] | None = None
+        """Says of which links (ifindex) the news cannot wait; None: of none."""
         self._addresses: dict[int, set[Interface]] = {}
         self._rtnetlink = rtnetlink
         self._clock = clock
@@ -135,6 +138,13 @@ class Links:
             self._store(msgspec.structs.replace(link, carrier=ready), when_ns, detector)
 
     # What the newsroom tells.
+
+    def concerned(self, ifindex: int) -> bool | None:
+        """Return whether news of this link cannot wait, None: it is a new one, or ``mine`` is not known yet."""
+        link = self.by_index.get(ifindex)
+        if link is None or self.mine is None:
+            return None
+        return link.kind in STACKABLE or self.mine(ifindex)
 
     def news(self, item: News) -> None:
         """Keep this until take_in()."""

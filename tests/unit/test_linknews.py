@@ -145,7 +145,7 @@ async def test_one_that_fails_goes_on_and_disturbs_no_other() -> None:
 async def test_a_broken_message_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     stage = Stage()
     links, notes = await stage.follow()
-    stage.kernel.tell(message(RTM_NEWLINK, b"\0\0\0"), b"x", link(2))
+    stage.kernel.tell(message(RTM_NEWLINK, bytes(3)), message(RTM_NEWLINK, bytes(10)), b"x", link(2))
     await until(lambda: notes.told == [(2, False)])
     assert "cannot read what the kernel tells" in capsys.readouterr().out
     await links.close()
@@ -250,3 +250,59 @@ async def test_addresses_and_links_that_go() -> None:
     assert links.addresses(7) == []
     assert notes.told == [(7, False), (7, False)]
     await links.close()
+
+
+async def test_a_burst_about_others_links_costs_no_decoding_until_it_is_over() -> None:
+    stage = Stage()
+    links, notes = await stage.follow()
+    stage.kernel.tell(*(link(number, UP | CARRIER) for number in range(1, 65)))
+    await until(lambda: len(notes.told) == 64)
+    links.mine = {7}.__contains__
+    room = links._room
+    assert room is not None
+    before = room.decoded
+    stage.kernel.tell(*(link(number) for number in range(1, 65)))
+    await until(lambda: len(notes.told) > 64)
+    assert notes.told[64:] == [(7, False)]
+    assert room.decoded == before + 1
+    await until(lambda: len(notes.told) == 128)
+    assert {ifindex for ifindex, found in links.by_index.items() if found.carrier} == set()
+    await links.close()
+
+
+async def test_what_was_left_for_later_keeps_its_order() -> None:
+    stage = Stage()
+    links, notes = await stage.follow()
+    stage.kernel.tell(link(1), link(2))
+    await until(lambda: len(notes.told) == 2)
+    links.mine = {2}.__contains__
+    stage.kernel.tell(link(1, UP | CARRIER), link(2, UP | CARRIER), link(1), link(3), link(1, UP | CARRIER))
+    await until(lambda: len(notes.told) == 6)
+    assert notes.told[2:] == [(2, True), (1, True), (1, False), (3, False)]  # a new link waits for nothing
+    links.mine = {1, 2}.__contains__
+    stage.kernel.tell(link(1))
+    await until(lambda: len(notes.told) == 8)
+    assert notes.told[6:] == [(1, True), (1, False)]
+    links.mine = {2}.__contains__
+    stage.kernel.tell(link(1, UP | CARRIER), link(1, kind=RTM_DELLINK))
+    await until(lambda: len(notes.told) == 10)
+    stage.kernel.tell(link(3, UP | CARRIER))
+    links.read_pending()
+    assert notes.told[8:] == [(1, True), (1, False), (3, True)]
+    await links.close()
+
+
+async def test_what_concerns_one_of_several_waits_for_none() -> None:
+    stage = Stage()
+    first, one = await stage.follow()
+    second, two = await stage.follow()
+    stage.kernel.tell(link(1), link(2), link(3))
+    await until(lambda: len(one.told) == len(two.told) == 3)
+    first.mine, second.mine = {1}.__contains__, {2}.__contains__
+    stage.kernel.tell(*(link(number, UP | CARRIER) for number in (1, 2, 3)))
+    await until(lambda: len(one.told) >= 5)
+    assert one.told[3:] == two.told[3:] == [(1, True), (2, True)]
+    await first.close()
+    stage.kernel.opened[-1].far.send(link(2))
+    await until(lambda: two.told[-1] == (2, False))
+    await second.close()

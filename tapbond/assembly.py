@@ -228,8 +228,7 @@ class Assembly:
         )
         self.members.expect(link.ifindex for _, link in named)
         for links in {id(place): place.links for place in (found, self.lived)}.values():
-            links.listen(arrivals)
-            links.mine = lambda ifindex: ifindex == self.master.ifindex or self.members.concerns(ifindex)
+            links.listen(arrivals, lambda index: index == self.master.ifindex or self.members.concerns(index))
             unwind.callback(links.unlisten, arrivals)
         if adopting:
             self.selector.start()  # the standby carries frames as soon as it is a slave

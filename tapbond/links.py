@@ -103,9 +103,10 @@ class Links:
             self._room = None
         self._waiting.clear()
 
-    def listen(self, listener: LinkListener) -> None:
-        """Tell this listener of every change from now on."""
+    def listen(self, listener: LinkListener, mine: Callable[[int], bool] | None = None) -> None:
+        """Tell this listener of every change from now on; ``mine`` says of which links (ifindex) without delay."""
         self._listeners.append(listener)
+        self.mine = mine or self.mine
 
     def unlisten(self, listener: LinkListener) -> None:
         """Tell this listener no more."""

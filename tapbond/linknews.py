@@ -83,7 +83,6 @@ class Newsroom:
 
     Args:
         netns: number of the namespace.
-        open_socket: there.
         clock: CLOCK_MONOTONIC in ns.
         receive_buffer: SO_RCVBUF in bytes; a burst beyond it is lost.
     """
@@ -91,27 +90,33 @@ class Newsroom:
     def __init__(
         self,
         netns: int,
-        open_socket: OpenSocket,
         clock: Callable[[], int] = time.monotonic_ns,
         receive_buffer: int = RECEIVE_BUFFER,
     ) -> None:
         self.decoded = 0
         """How many messages were decoded."""
         self._netns = netns
-        self._open_socket = open_socket
         self._clock = clock
         self._receive_buffer = receive_buffer
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: dict[Subscriber, OpenSocket] = {}
         self._later: list[tuple[int, bytes, int]] = []
         self._later_of: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
 
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Tell of everything from now on; some of the first may be older. Raises OSError."""
+    def subscribe(self, subscriber: Subscriber, open_socket: OpenSocket) -> None:
+        """Tell of everything from now on; some of the first may be older.
+
+        Args:
+            subscriber: until unsubscribe().
+            open_socket: in the namespace; it works as long as the subscriber is one.
+
+        Raises:
+            OSError: no socket can be had.
+        """
         if self._socket is None:
-            self._subscribe()
-        self._subscribers.append(subscriber)
+            self._subscribe(open_socket)
+        self._subscribers[subscriber] = open_socket
 
     def unsubscribe(self, subscriber: Subscriber) -> bool:
         """Tell no more; again is harmless.
@@ -119,8 +124,7 @@ class Newsroom:
         Returns:
             Whether nobody is left, and it is closed.
         """
-        if subscriber in self._subscribers:
-            self._subscribers.remove(subscriber)
+        self._subscribers.pop(subscriber, None)
         if not self._subscribers:
             self._unsubscribe()
         return not self._subscribers
@@ -216,13 +220,13 @@ class Newsroom:
         """The socket's buffer overflowed (netlink(7), ENOBUFS): start over."""
         log.warning("netlink events lost, reading all links again")
         self._unsubscribe()
-        self._subscribe()
+        self._subscribe(next(iter(self._subscribers.values())))  # whose first opened it may have left
         for subscriber in tuple(self._subscribers):
             guarded(subscriber.news_lost)
 
-    def _subscribe(self) -> None:
+    def _subscribe(self, open_socket: OpenSocket) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        listening = self._open_socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        listening = open_socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         listening.bind((0, GROUPS))
         asyncio.get_running_loop().add_reader(listening.fileno(), self._readable)
@@ -260,17 +264,15 @@ def subscribe(
 
     Args:
         subscriber: until unsubscribe().
-        netns: number of the namespace.
-        open_socket: there.
-        clock: CLOCK_MONOTONIC in ns.
-        receive_buffer: see Newsroom.
+        open_socket: in the namespace.
+        netns, clock, receive_buffer: see Newsroom.
 
     Raises:
         OSError: no socket can be had.
     """
     rooms = _open.setdefault(asyncio.get_running_loop(), {})
-    room = rooms.get((netns, receive_buffer)) or Newsroom(netns, open_socket, clock, receive_buffer)
-    room.subscribe(subscriber)
+    room = rooms.get((netns, receive_buffer)) or Newsroom(netns, clock, receive_buffer)
+    room.subscribe(subscriber, open_socket)
     rooms[netns, receive_buffer] = room
     return room
 

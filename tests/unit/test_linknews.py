@@ -306,3 +306,18 @@ async def test_what_concerns_one_of_several_waits_for_none() -> None:
     stage.kernel.opened[-1].far.send(link(2))
     await until(lambda: two.told[-1] == (2, False))
     await second.close()
+
+
+async def test_the_room_outlives_the_one_who_opened_it() -> None:
+    stage = Stage()
+    first, _ = await stage.follow()
+    opener, stage.kernel = stage.kernel, Kernel()
+    second, notes = await stage.follow()
+    assert stage.kernel.opened == []
+    await first.close()
+    assert second._room is not None
+    second._room.lost()  # the first one's namespace is closed by now
+    assert (len(opener.opened), len(stage.kernel.opened)) == (1, 1)
+    stage.kernel.tell(link(3))
+    await until(lambda: notes.told == [(3, False)])
+    await second.close()

@@ -166,8 +166,7 @@ class Newsroom:
         if concerned is False:
             self._later.append((kind, payload, when_ns))
             self._later_of.add(ifindex)
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(LATER_S, self._now)
+            self._timer = self._timer or asyncio.get_running_loop().call_later(LATER_S, self._now)
             return
         if concerned is None or ifindex in self._later_of:
             self._catch_up()
@@ -194,8 +193,7 @@ class Newsroom:
         return bool(later)
 
     def _forget_later(self) -> list[tuple[int, bytes, int]]:
-        later, self._later = self._later, []
-        self._later_of.clear()
+        later, self._later, self._later_of = self._later, [], set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -264,8 +262,10 @@ def subscribe(
 
     Args:
         subscriber: until unsubscribe().
-        open_socket: in the namespace.
-        netns, clock, receive_buffer: see Newsroom.
+        netns: number of the namespace.
+        open_socket: there.
+        clock: CLOCK_MONOTONIC in ns.
+        receive_buffer: see Newsroom.
 
     Raises:
         OSError: no socket can be had.

@@ -115,6 +115,7 @@ class Failover:
             isolation=isolation,
             datapath=parts.redirect.name if parts.redirect else DataPathName.COPY,
             datapath_reason=parts.redirect.reason if parts.redirect else "",
+            queues=parts.master.queues,
             slaves=tuple(
                 slave.status(parts.pump, slave is active, isolation, now_ns) for slave in selector.slaves
             ),
@@ -148,6 +149,7 @@ class Failover:
         Raises:
             NoSuchInterfaceError, RefusedError, BusyError: it cannot be a slave; it was left as it was.
         """
+        self._parts.places.slaves.links.read_pending()
         ifindex = self._parts.places.slaves.links.by_name(link).ifindex
         self._parts.members.welcome(ifindex)
         await self._parts.members.register(ifindex, Role(role), prio)

@@ -101,6 +101,10 @@ class Membership:
         """Return the slave on this link, if it is one."""
         return next((slave for slave in self._selector.slaves if slave.link.key == link.key), None)
 
+    def concerns(self, ifindex: int) -> bool:
+        """Return whether a link is a slave, or about to become one."""
+        return ifindex in self._under_way or any(slave.link.ifindex == ifindex for slave in self._selector.slaves)
+
     def consider(self, link: Link) -> None:
         """Register a link in the background if it is meant for us; a refusal is logged once."""
         if self._closing or link.netns != self._links.netns or link.name in self._coming_home:

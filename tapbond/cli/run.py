@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from tapbond.cli.options import run_dir_option
 from tapbond.config.options import DEFAULTS
-from tapbond.config.values import address_of, backup_of, mac_of
+from tapbond.config.values import address_of, backup_of, mac_of, queues_of
 from tapbond.model import DataPathName, MacPolicyName, ReceiveMode, Reselect, Slots
 
 T = TypeVar("T")
@@ -21,7 +21,13 @@ def _value(meaning: Callable[[str], T]) -> Callable[[click.Context, click.Parame
 
     def callback(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
         try:
-            return tuple(map(meaning, value)) if isinstance(value, tuple) else value and meaning(value)
+            return (
+                tuple(map(meaning, value))
+                if isinstance(value, tuple)
+                else None
+                if value is None
+                else meaning(value)
+            )
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
 
@@ -88,6 +94,14 @@ OPTIONS = [
         "--datapath",
         **_choice(*DataPathName),
         help="What carries the frames: the pump, filters of tc inside the kernel, or those where they will do.",
+    ),
+    click.option(
+        "--queues",
+        callback=_value(queues_of),
+        default="1",
+        show_default=True,
+        metavar="N|auto",
+        help="Queues of the failover, each copied by a thread of its own; auto: half as many as processors.",
     ),
     click.option("--rx", **_choice(*ReceiveMode), help="Whose frames are delivered."),
     click.option(

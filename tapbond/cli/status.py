@@ -37,11 +37,12 @@ def describe(status: Status) -> list[str]:
     flags = f"{'UP' if status.up else 'DOWN'}, {'carrier on' if status.carrier else 'no carrier'}"
     chosen = ", by hand" if status.requested else ""
     why = f" ({status.datapath_reason})" if status.datapath_reason else ""
+    queues = f", {status.queues} queues" if status.queues > 1 else ""
     lines = [
         f"{status.name}: <{flags}> mtu {status.mtu} {status.mac}",
         *_whereabouts(status),
         f"    active {status.active or 'none'}{chosen}, rx {status.rx}, isolation {status.isolation}",
-        f"    datapath {status.datapath}{why}",
+        f"    datapath {status.datapath}{queues}{why}",
         f"    switchovers {status.switchovers}, up {status.uptime_s:.0f} s, pid {status.pid}",
     ]
     rows: list[tuple[str, ...]] = [("SLAVE", "ROLE", "STATE", "TX FRAMES", "RX FRAMES", "RE-SENT", "DROPPED")]

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from tapbond.model import DataPathName, MacPolicyName, ReceiveMode, Reselect, Slots
+from tapbond.queues import QUEUES_MAX
 from tapbond.settings import MS, US, Probing, Settings
 
 ALLOWED = "allowed"
@@ -53,6 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     mtu: Annotated[int, Meta(ge=68, le=65521, extra={"unit": "bytes"})] | UnsetType = UNSET
     isolation: Literal["auto", "bridge", "nft", "netns", "none"] = "auto"
     datapath: DataPathName = DataPathName.COPY
+    queues: Annotated[int, Meta(ge=1, le=QUEUES_MAX)] | Literal["auto"] = 1
     rx: ReceiveMode = ReceiveMode.ACTIVE
     slots: Slots = Slots.ANY
     reselect: Reselect = Reselect.ALWAYS

@@ -3,7 +3,8 @@
 import ipaddress
 import re
 
-from tapbond.settings import Backup
+from tapbond.queues import QUEUES_MAX
+from tapbond.settings import AUTO, Backup
 
 MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 GROUP_BIT = 1
@@ -52,3 +53,16 @@ def address_of(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
         raise ValueError(f"{error} (10.0.0.1, fd00::1)") from error
+
+
+def queues_of(text: str) -> int | str:
+    """Return a number of queues, or ``auto``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text == AUTO:
+        return text
+    if not text.isdecimal() or not 1 <= int(text) <= QUEUES_MAX:
+        raise ValueError(f"{text}: not a number of queues (1 to {QUEUES_MAX}, or auto)")
+    return int(text)

@@ -59,9 +59,6 @@ class DataPath(Protocol):
     def hear(self, filters: Filters) -> None:
         """Have every slave, those attached later too, let through what the failover wants to hear."""
 
-    def deafen(self, deaf: bool) -> None:
-        """Hear no slave, and spare each frame of theirs the asking; or hear them again."""
-
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force; faults up to ``seen_serial`` are settled by it. Return its generation."""
 

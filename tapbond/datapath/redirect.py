@@ -97,7 +97,6 @@ class RedirectPath(Overlay):
             raise TapbondError(f"{self._failover}: {GUESTS}")
         self._wiring.open(tap.ifindex)
         self._tap, self._engaged = tap, True
-        self._pump.deafen(True)
 
     def tap_changed(self, tap: Link, *, at_home: bool) -> None:
         """Follow the TAP: it must be where its slaves are, and nobody's port."""
@@ -279,7 +278,6 @@ class RedirectPath(Overlay):
         for port in self._links:
             self._ledger.fold(port)
         self._engaged = False
-        self._pump.deafen(False)
         with contextlib.suppress(TapbondError):
             self._wiring.close()
 

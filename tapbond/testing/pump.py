@@ -52,7 +52,6 @@ class FakePump:
         self.announcements: list[bytes] = []
         self.mac = ""
         self.ports: dict[int, _Port] = {}
-        self.deaf = False
         self.direct: dict[int, bool] = {}
         """Whether each port sends past its qdisc."""
         self.filters: Filters = EVERYTHING
@@ -106,10 +105,6 @@ class FakePump:
         while self._adopted < self._generation:
             self._adoption.clear()
             await self._adoption.wait()
-
-    def deafen(self, deaf: bool) -> None:
-        """Remember whether it hears."""
-        self.deaf = deaf
 
     def send_direct(self, port: int, direct: bool) -> None:
         """Remember which way the port sends."""

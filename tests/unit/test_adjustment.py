@@ -21,6 +21,7 @@ OTHERWISE: dict[str, Any] = {
     "slots": "kernel",
     "isolation": "nft",
     "datapath": "auto",
+    "queues": 2,
     "slave_netns": "blue",
     "adopt": True,
     "busy_poll_ns": 1,

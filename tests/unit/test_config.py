@@ -74,7 +74,7 @@ def test_every_option_arrives(tmp_path: Path) -> None:
         'busy-poll = 9\nannounce = 6\nannounce-interval = 7\nprobe = ["10.0.0.1", "fd00::0:1"]\n'
         'probe-interval = 20\nprobe-missed = 3\nprobe-targets = "all"\nprobe-watchers = "any"\nprobe-grace = 8\n'
         'adopt = false\nslave-netns = "blue"\n'
-        'run-dir = "/tmp/x"\ndatapath = "copy"\nverbose = true\nquiet = true\n',
+        'run-dir = "/tmp/x"\ndatapath = "copy"\nqueues = 3\nverbose = true\nquiet = true\n',
     )
     assert made.options.keys() == DEFAULTS.keys()
     assert made.settings("tb0") == Settings(
@@ -87,6 +87,7 @@ def test_every_option_arrives(tmp_path: Path) -> None:
         mac_policy="set",
         mtu=9000,
         isolation="nft",
+        queues=3,
         rx="any",
         reselect="failure",
         drain_ns=MS,

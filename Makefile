@@ -46,12 +46,12 @@ format: $(VENV)/built
 test-sanitize: $(VENV)/built check-tools
 	$(ROOT) tests/sanitize $(BIN)/python $(PYTEST)
 
-# An hour or more; BENCH="--rounds 3 --repetitions 20" for less. Open vSwitch is compared where it is installed.
+# Two hours or more; BENCH="--rounds 3 --repetitions 20" for less. Open vSwitch is compared where it is installed.
 bench: $(VENV)/built check-tools
 	@mkdir -p build
 	$(BIN)/pytest bench/test_core.py --benchmark-columns=min,median,ops --benchmark-json build/core.json
 	$(ROOT) $(BIN)/python bench/compare.py --json build/compare.json --markdown build/compare.md \
-		--plot build/compare.png $(BENCH)
+		--plot build/compare.png --summary-plot build/bench.png $(BENCH)
 	$(ROOT) $(BIN)/python bench/scale.py --json build/scale.json
 
 clean:

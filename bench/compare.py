@@ -2,8 +2,8 @@
 
     python bench/compare.py [--json FILE] [--markdown FILE] [--plot FILE] [any other option of tapbond bench]
 
-Takes about an hour; a part of it is had by --subjects and --loads. Needs root or user namespaces, /dev/net/tun,
-iperf3, and for the whole of it openvswitch-switch.
+Takes about two hours, more than half of it the failovers; a part of it is had by --subjects and --loads. Needs
+root or user namespaces, /dev/net/tun, iperf3, and for the whole of it openvswitch-switch.
 """
 
 import sys

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from tapbond.bench.crowd import Measured, measure_one_process, measure_process_each
+from tapbond.bench.grid import grid
 from tapbond.bench.machine import machine
-from tapbond.bench.table import grid
 from tapbond.errors import TapbondError
 from tapbond.lab.demo import rights
 

@@ -58,6 +58,25 @@ static bool pump_announce_one(const struct port *port, const uint8_t *frame, siz
 }
 
 /**
+ * pump_source() - who else speaks through the TAP?
+ * @pump: the pump
+ * @queue: by which of its queues
+ * @place: in that queue's table
+ *
+ * Return: his key, 0 for nobody, or for somebody who is in the table of an earlier queue.
+ */
+static uint64_t pump_source(const struct tb_pump *pump, uint32_t queue, uint32_t place)
+{
+	struct tb_pump *const *member = pump->queues->member;
+	uint64_t key = sources_at(&member[queue]->sources, place, pump->now);
+
+	for (uint32_t i = 0; key && i < queue; i++)
+		if (sources_have(&member[i]->sources, key, pump->now))
+			return 0;
+	return key;
+}
+
+/**
  * pump_announce_sources() - tell the switch where those live now who speak through the TAP
  * @pump: the pump
  */
@@ -66,10 +85,14 @@ static void pump_announce_sources(struct tb_pump *pump)
 	struct port *port = &pump->port[pump->sender];
 	uint8_t frame[TB_VNET_LEN + TB_RARP_LEN] = {0};
 
-	for (uint32_t i = 0; i < TB_SOURCES_MAX; i++) {
-		uint32_t len = sources_announce(&pump->sources, i, pump->now, frame + TB_VNET_LEN);
+	for (uint32_t i = 0; i < pump->queues->count * TB_SOURCES_MAX; i++) {
+		uint64_t key = pump_source(pump, i / TB_SOURCES_MAX, i % TB_SOURCES_MAX);
+		uint32_t len;
 
-		if (len && pump_announce_one(port, frame, TB_VNET_LEN + len))
+		if (!key)
+			continue;
+		len = sources_announce(key, frame + TB_VNET_LEN);
+		if (pump_announce_one(port, frame, TB_VNET_LEN + len))
 			stat_add(&port->stats.announced, 1);
 	}
 }
@@ -99,13 +122,16 @@ static void pump_announce(struct tb_pump *pump)
  * pump_announce_again() - announce once more for each round that was asked for
  * @pump: the pump
  *
- * The rounds are counted, because a selection may replace one that was never adopted.
+ * The rounds are counted, because a selection may replace one that was never adopted. Of several
+ * queues only the first does it.
  */
 static void pump_announce_again(struct tb_pump *pump)
 {
 	uint32_t rounds = pump->selection->announce_round - pump->announced_round;
 
 	pump->announced_round = pump->selection->announce_round;
+	if (pump != pump->queues->member[0])
+		return;
 	if (rounds > ROUNDS_MAX)
 		rounds = ROUNDS_MAX;
 	while (rounds-- && pump->sender != NOBODY)
@@ -138,9 +164,10 @@ static void pump_finish(struct tb_pump *pump, uint32_t leaving)
  * pump_set_receivers() - make @receive the ports that deliver, draining those that did
  * @pump: the pump
  * @receive: bit mask of ports
- * @announce: whether the sender is new and has to say so
+ * @lead: whether the sender is new, and this pump is the first that switches to it
+ * @announce: whether this pump is the one to say so
  */
-static void pump_set_receivers(struct tb_pump *pump, uint32_t receive, bool announce)
+static void pump_set_receivers(struct tb_pump *pump, uint32_t receive, bool lead, bool announce)
 {
 	uint32_t leaving = pump->receive & ~receive;
 
@@ -152,6 +179,8 @@ static void pump_set_receivers(struct tb_pump *pump, uint32_t receive, bool anno
 	}
 	pump->draining &= ~receive;
 	pump_set_gates(pump, receive | pump->draining);
+	if (lead && pump->queues->count > 1)
+		queues_open_gates(pump, receive);
 	if (announce && pump->sender != NOBODY && !pump->selection->announce_silent)
 		pump_announce(pump);
 	if (pump->draining)
@@ -167,13 +196,39 @@ static void pump_set_receivers(struct tb_pump *pump, uint32_t receive, bool anno
  */
 void pump_switch(struct tb_pump *pump, int to, int error)
 {
+	uint32_t id = to == NOBODY ? 0 : pump->port[to].id;
+	bool lead = queues_lead(pump->queues, id);
+	bool announce;
+
 	pump->sender = to;
-	pump->await_tx = to != NOBODY;
-	pump->await_rx = to != NOBODY;
 	atomic_store_explicit(&pump->sender_seen, to, memory_order_relaxed);
-	pump_tell(pump, TB_SWITCHED, to, error);
-	pump_set_receivers(pump, tb_select_receivers(pump->selection, to), true);
+	if (lead) {
+		pump_tell(pump, TB_SWITCHED, to, error);
+		atomic_store(&pump->queues->await_tx, id);
+		atomic_store(&pump->queues->await_rx, id);
+	}
+	announce = queues_announce(pump, id, lead, error);
+	if (error)
+		queues_call(pump);
+	pump_set_receivers(pump, tb_select_receivers(pump->selection, to), lead, announce);
 	pump_unblock(pump);
+}
+
+/**
+ * pump_share_faults() - do not use what another pump saw fail
+ * @pump: the pump
+ */
+static void pump_share_faults(struct tb_pump *pump)
+{
+	for (uint32_t i = 0; i < TB_PORTS_MAX; i++) {
+		struct port *port = &pump->port[i];
+		uint64_t serial = queues_fault(pump->queues, i, port->id);
+
+		if (serial <= pump->selection->seen_serial || (pump->suspended & PORT_BIT(i)))
+			continue;
+		pump->suspended |= PORT_BIT(i);
+		port->fault_serial = serial;
+	}
 }
 
 /**
@@ -184,16 +239,47 @@ void pump_switch(struct tb_pump *pump, int to, int error)
  */
 void pump_fault(struct tb_pump *pump, uint32_t index, int error)
 {
+	struct port *port = &pump->port[index];
+	uint64_t seen = pump->selection->seen_serial;
+
 	if (pump->suspended & PORT_BIT(index))
 		return;
 	pump->suspended |= PORT_BIT(index);
-	/* A fault that could not be told cannot be settled either: any next selection does it. */
-	if (pump_tell(pump, TB_PORT_FAULT, index, error))
-		pump->port[index].fault_serial = pump->report.serial;
-	else
-		pump->port[index].fault_serial = 0;
+	if (queues_claim(pump->queues, index, port->id, seen, &port->fault_serial) &&
+	    !pump_tell_as(pump, port->fault_serial, TB_PORT_FAULT, index, error)) {
+		/* What could not be told cannot be settled either: any next selection does it. */
+		queues_unclaim(pump->queues, index);
+		port->fault_serial = 0;
+	}
+	pump_share_faults(pump);
 	if (pump->sender == (int)index)
 		pump_switch(pump, tb_select_sender(pump->selection, pump->suspended), error);
+}
+
+/**
+ * pump_follow() - switch if another pump saw the sender fail
+ * @pump: the pump
+ */
+void pump_follow(struct tb_pump *pump)
+{
+	uint32_t calls = atomic_load_explicit(&pump->queues->calls, memory_order_acquire);
+
+	if (calls == pump->calls)
+		return;
+	pump->calls = calls;
+	pump_share_faults(pump);
+	if (pump->sender != NOBODY && (pump->suspended & PORT_BIT(pump->sender)))
+		pump_switch(pump, tb_select_sender(pump->selection, pump->suspended), 0);
+}
+
+/**
+ * pump_tell_drained() - the drain is over; the first queue speaks for all, which drain together
+ * @pump: the pump
+ */
+static void pump_tell_drained(struct tb_pump *pump)
+{
+	if (pump == pump->queues->member[0])
+		pump_tell(pump, TB_DRAINED, NOBODY, 0);
 }
 
 /**
@@ -204,7 +290,7 @@ void pump_end_drain(struct tb_pump *pump)
 {
 	pump->draining = 0;
 	pump_set_gates(pump, pump->receive);
-	pump_tell(pump, TB_DRAINED, NOBODY, 0);
+	pump_tell_drained(pump);
 }
 
 /**
@@ -237,14 +323,39 @@ static void pump_replace_port(struct tb_pump *pump, uint32_t index, struct tb_po
 }
 
 /**
+ * pump_forget_errors() - do not find again what is settled
+ * @pump: the pump
+ * @seen: what was settled before
+ *
+ * A link that goes down leaves an error on every queue's socket. One pump has told of it; another
+ * one that only now comes to look would tell of a link that may be fine again.
+ */
+static void pump_forget_errors(struct tb_pump *pump, uint64_t seen)
+{
+	for (uint32_t i = 0; i < TB_PORTS_MAX; i++) {
+		const struct port *port = &pump->port[i];
+		uint64_t serial = queues_fault(pump->queues, i, port->id);
+
+		if (port->fd >= 0 && serial > seen && serial <= pump->selection->seen_serial)
+			port_error(port);
+	}
+}
+
+/**
  * pump_settle_faults() - believe the control plane about the faults it has heard of
  * @pump: the pump
+ * @seen: what was settled before
  */
-static void pump_settle_faults(struct tb_pump *pump)
+static void pump_settle_faults(struct tb_pump *pump, uint64_t seen)
 {
-	for (uint32_t i = 0; i < TB_PORTS_MAX; i++)
+	for (uint32_t i = 0; i < TB_PORTS_MAX; i++) {
 		if (pump->port[i].fault_serial <= pump->selection->seen_serial)
 			pump->suspended &= ~PORT_BIT(i);
+	}
+	if (pump->queues->count == 1)
+		return;
+	pump_forget_errors(pump, seen);
+	pump_share_faults(pump);
 }
 
 /**
@@ -253,11 +364,15 @@ static void pump_settle_faults(struct tb_pump *pump)
  */
 void pump_adopt(struct tb_pump *pump)
 {
-	const struct tb_selection *next = mailbox_take(&pump->mailbox);
+	const struct tb_selection *next = NULL;
+	uint64_t seen = pump->selection->seen_serial;
 	bool draining = pump->draining;
 	int former = pump->sender;
 	int sender;
 
+	if (atomic_load_explicit(&pump->queues->published, memory_order_acquire) !=
+	    pump->selection->generation)
+		next = mailbox_take(&pump->mailbox);
 	if (!next)
 		return;
 	pump->selection = next;
@@ -265,17 +380,19 @@ void pump_adopt(struct tb_pump *pump)
 	for (uint32_t i = 0; i < TB_PORTS_MAX; i++)
 		if (pump->port[i].id != next->port[i].id || pump->port[i].fd != next->port[i].fd)
 			pump_replace_port(pump, i, next->port[i]);
-	pump_settle_faults(pump);
+	pump_settle_faults(pump, seen);
 
 	sender = tb_select_sender(next, pump->suspended);
 	/* A sender that was replaced is NOBODY by now, though another may be in its place. */
 	if (sender != pump->sender || sender != former)
 		pump_switch(pump, sender, 0);
 	else
-		pump_set_receivers(pump, tb_select_receivers(next, sender), false);
+		pump_set_receivers(pump, tb_select_receivers(next, sender), false, false);
 	pump_announce_again(pump);
 	if (draining && !pump->draining)
-		pump_tell(pump, TB_DRAINED, NOBODY, 0);
-	atomic_store_explicit(&pump->adopted, next->generation, memory_order_release);
-	pump_tell(pump, TB_ADOPTED, NOBODY, 0);
+		pump_tell_drained(pump);
+	/* In one order for all pumps: then at least the last of them sees that it is the last. */
+	atomic_store(&pump->adopted, next->generation);
+	if (queues_adopted(pump->queues) == next->generation)
+		pump_tell(pump, TB_ADOPTED, NOBODY, 0);
 }

@@ -13,6 +13,7 @@ from build_flags import compile_args, link_args  # noqa: E402  (found beside thi
 SOURCES = [
     "pump",
     "forward",
+    "queues",
     "adopt",
     "port",
     "batch",

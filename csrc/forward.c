@@ -54,10 +54,8 @@ static void pump_count_sent(struct tb_pump *pump, unsigned int n)
 		stat_add(&pump->port[pump->resend].stats.tx_resent, 1);
 		pump->resend = NOBODY;
 	}
-	if (pump->await_tx) {
-		pump->await_tx = false;
+	if (queues_first(&pump->queues->await_tx, pump->port[pump->sender].id))
 		pump_tell(pump, TB_FIRST_TX, pump->sender, 0);
-	}
 }
 
 /**
@@ -135,7 +133,8 @@ void pump_flush(struct tb_pump *pump)
 void pump_lose_tap(struct tb_pump *pump, int error)
 {
 	pump_watch(pump, EPOLL_CTL_DEL, pump->tap_fd, 0, TAG_TAP);
-	pump_tell(pump, TB_TAP_FAULT, NOBODY, error);
+	if (!atomic_exchange(&pump->queues->tap_lost, true))
+		pump_tell(pump, TB_TAP_FAULT, NOBODY, error);
 }
 
 /**
@@ -170,10 +169,10 @@ static bool pump_is_echo(struct tb_pump *pump, uint32_t index, const struct fram
 {
 	if ((int)index != pump->sender || pump->draining)
 		return frame_is_from(frame, pump->selection->mac) ||
-		       sources_knows(&pump->sources, frame, pump->now);
+		       queues_know(pump->queues, frame, pump->now);
 	/* A guest that has moved to another machine says so to everybody. */
 	if (frame_is_multicast(frame))
-		sources_forget(&pump->sources, frame);
+		queues_forget(pump->queues, frame);
 	return false;
 }
 
@@ -245,9 +244,8 @@ void pump_deliver(struct tb_pump *pump, uint32_t index)
 		if (!pump_may_deliver(pump, index, frame))
 			continue;
 		pump_write_tap(pump, stats, frame);
-		if (pump->await_rx && (int)index == pump->sender) {
-			pump->await_rx = false;
+		if ((int)index == pump->sender &&
+		    queues_first(&pump->queues->await_rx, pump->port[index].id))
 			pump_tell(pump, TB_FIRST_RX, index, 0);
-		}
 	}
 }

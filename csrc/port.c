@@ -146,26 +146,21 @@ int port_error(const struct port *port)
 }
 
 /**
- * tb_port_bind() - send by a link, and hear it, by its index: a name may change hands in between
- * @fd: a packet socket made with protocol 0, so that it has heard nothing yet
+ * port_bind() - tie a packet socket to a link
+ * @fd: see tb_port_bind()
  * @ifindex: the link
- * @hears: whether to hear it; a socket that does not still sends
- *
- * A closed gate costs each frame about 0.1 us, because the kernel asks it before tc and also walks
- * past it for each frame that is sent. A socket bound to protocol 0 is on no list of the device
- * (packet_do_bind()) and costs nothing; packet_snd() sends by it as ever. It is not told when the
- * device goes down, but its sends are.
+ * @protocol: what it hears, in network byte order
  *
  * A link that is down leaves ENETDOWN on the socket (packet_do_bind()); it is taken off here, as
  * is whatever an earlier link left.
  *
  * Return: 0 or -errno.
  */
-int tb_port_bind(int fd, uint32_t ifindex, int hears)
+static int port_bind(int fd, uint32_t ifindex, uint16_t protocol)
 {
 	struct sockaddr_ll address = {
 		.sll_family = AF_PACKET,
-		.sll_protocol = hears ? htons(ETH_P_ALL) : 0,
+		.sll_protocol = protocol,
 		.sll_ifindex = ifindex,
 	};
 	struct port port = {.fd = fd};
@@ -175,6 +170,30 @@ int tb_port_bind(int fd, uint32_t ifindex, int hears)
 		return -errno;
 	port_error(&port);
 	return 0;
+}
+
+/**
+ * tb_port_bind() - begin to hear a link, by its index: a name may change hands in between
+ * @fd: a packet socket made with protocol 0, so that it has heard nothing yet
+ * @ifindex: the link
+ *
+ * Return: 0 or -errno.
+ */
+int tb_port_bind(int fd, uint32_t ifindex)
+{
+	return port_bind(fd, ifindex, htons(ETH_P_ALL));
+}
+
+/**
+ * tb_port_bind_deaf() - send by a link and hear nothing
+ * @fd: as for tb_port_bind()
+ * @ifindex: the link
+ *
+ * Return: 0 or -errno.
+ */
+int tb_port_bind_deaf(int fd, uint32_t ifindex)
+{
+	return port_bind(fd, ifindex, 0);
 }
 
 /**

@@ -2,12 +2,14 @@
 /*
  * pump.c - the thread between the TAP and the slaves, and how the control plane reaches it.
  *
- * One thread, one epoll, both directions. A round is: adopt a new selection if there is one, then
- * one batch from everything that is readable. Nothing is allocated, locked or printed in it.
+ * One thread a queue, one epoll, both directions. A round is: adopt a new selection if there is
+ * one, then one batch from everything that is readable. Nothing is allocated, locked or printed in
+ * it.
  */
 #include "pump.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -34,21 +36,23 @@ uint64_t pump_clock(void)
 }
 
 /**
- * pump_tell() - report to the control plane, with the time of now
+ * pump_tell_as() - report to the control plane, with the time of now
  * @pump: the pump
+ * @serial: of queues_serial()
  * @kind: TB_ADOPTED and so on
  * @port: whom it is about, or NOBODY
  * @error: errno, or 0
  *
  * Return: false when there was no room for it: the control plane will not hear of it.
  */
-bool pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error)
+bool pump_tell_as(struct tb_pump *pump, uint64_t serial, uint32_t kind, int port, int error)
 {
 	struct tb_event event = {
 		.kind = kind,
 		.port = port,
 		.error = error,
 		.generation = pump->selection->generation,
+		.serial = serial,
 		.when_ns = pump_clock(),
 	};
 
@@ -56,6 +60,20 @@ bool pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error)
 		return true;
 	stat_add(&pump->tap_stats.events_lost, 1);
 	return false;
+}
+
+/**
+ * pump_tell() - report with the next serial
+ * @pump: the pump
+ * @kind: as for pump_tell_as(), and so are @port, @error and what is returned
+ * @port: whom it is about, or NOBODY
+ * @error: errno, or 0
+ *
+ * Return: false when there was no room for it.
+ */
+bool pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error)
+{
+	return pump_tell_as(pump, queues_serial(pump->queues), kind, port, error);
 }
 
 /**
@@ -125,6 +143,16 @@ static void pump_port_event(struct tb_pump *pump, uint32_t index, uint32_t event
 }
 
 /**
+ * pump_look() - act on what others want of us: the control plane, and the other queues' pumps
+ * @pump: the pump
+ */
+static void pump_look(struct tb_pump *pump)
+{
+	pump_adopt(pump);
+	pump_follow(pump);
+}
+
+/**
  * pump_event() - pass an epoll event on
  * @pump: the pump
  * @tag: what it is about
@@ -136,7 +164,7 @@ static void pump_event(struct tb_pump *pump, uint32_t tag, uint32_t events)
 
 	if (tag == TAG_WAKE) {
 		if (read(pump->wake_fd, &count, sizeof(count)) > 0)
-			pump_adopt(pump);
+			pump_look(pump);
 	} else if (tag != TAG_TAP) {
 		pump_port_event(pump, tag, events);
 	} else if (pump->blocked == NOBODY && pump->tx.first == pump->tx.count) {
@@ -184,7 +212,7 @@ static void *pump_run(void *argument)
 
 		pump->now = pump_clock();
 		/* Before any frame: what was published while we slept holds for all of them. */
-		pump_adopt(pump);
+		pump_look(pump);
 		for (int i = 0; i < n; i++)
 			pump_event(pump, event[i].data.u32, event[i].events);
 		if (pump->blocked == NOBODY)
@@ -198,17 +226,18 @@ static void *pump_run(void *argument)
 /**
  * pump_init() - everything that can fail
  * @pump: zeroed
+ * @report_fd: see report_init()
  *
  * Return: 0 or -errno.
  */
-static int pump_init(struct tb_pump *pump)
+static int pump_init(struct tb_pump *pump, int report_fd)
 {
 	int err = batch_init(&pump->tx);
 
 	if (!err)
 		err = batch_init(&pump->rx);
 	if (!err)
-		err = report_init(&pump->report);
+		err = report_init(&pump->report, report_fd);
 	if (err)
 		return err;
 	pump->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -220,18 +249,38 @@ static int pump_init(struct tb_pump *pump)
 }
 
 /**
- * tb_pump_new() - a pump without slaves, not running
- * @tap_fd: non-blocking, stays the caller's and open until tb_pump_free()
+ * pump_free() - give everything back but the queues
+ * @pump: not running, may be NULL
+ */
+static void pump_free(struct tb_pump *pump)
+{
+	if (!pump)
+		return;
+	if (pump->epoll_fd >= 0)
+		close(pump->epoll_fd);
+	if (pump->wake_fd >= 0)
+		close(pump->wake_fd);
+	report_free(&pump->report);
+	batch_free(&pump->rx);
+	batch_free(&pump->tx);
+	free(pump);
+}
+
+/**
+ * pump_new() - a pump for one queue
+ * @queues: what it shares with others
+ * @tap_fd: see tb_pump_new()
  *
  * Return: the pump, or NULL with errno set.
  */
-struct tb_pump *tb_pump_new(int tap_fd)
+static struct tb_pump *pump_new(struct queues *queues, int tap_fd)
 {
 	struct tb_pump *pump = calloc(1, sizeof(*pump));
 	int err;
 
 	if (!pump)
 		return NULL;
+	pump->queues = queues;
 	pump->tap_fd = tap_fd;
 	pump->epoll_fd = -1;
 	pump->wake_fd = -1;
@@ -245,12 +294,44 @@ struct tb_pump *tb_pump_new(int tap_fd)
 	mailbox_init(&pump->mailbox);
 	sources_init(&pump->sources);
 	pump->selection = &pump->mailbox.letter[0];
-	err = pump_init(pump);
-	if (!err)
+	err = pump_init(pump, queues->count ? queues->member[0]->report.fd : -1);
+	if (!err) {
+		queues->member[queues->count++] = pump;
 		return pump;
-	tb_pump_free(pump);
+	}
+	pump_free(pump);
 	errno = -err;
 	return NULL;
+}
+
+/**
+ * tb_pump_new() - a pump without slaves, not running
+ * @tap_fd: non-blocking, stays the caller's and open until tb_pump_free()
+ *
+ * Return: the pump, or NULL with errno set.
+ */
+struct tb_pump *tb_pump_new(int tap_fd)
+{
+	struct queues *queues = queues_new();
+	struct tb_pump *pump = queues ? pump_new(queues, tap_fd) : NULL;
+
+	if (!pump)
+		free(queues);
+	return pump;
+}
+
+/**
+ * tb_pump_add_queue() - a further queue of the same TAP, with a thread of its own
+ * @pump: the first, not running
+ * @tap_fd: see tb_pump_new()
+ *
+ * Return: the queue's number, or -errno.
+ */
+int tb_pump_add_queue(struct tb_pump *pump, int tap_fd)
+{
+	if (pump->queues->count == TB_QUEUES_MAX)
+		return -ENOSPC;
+	return pump_new(pump->queues, tap_fd) ? (int)pump->queues->count - 1 : -errno;
 }
 
 /**
@@ -260,30 +341,42 @@ struct tb_pump *tb_pump_new(int tap_fd)
  */
 void tb_pump_busy_poll(struct tb_pump *pump, uint64_t longest_ns)
 {
-	pump->busy.longest = longest_ns;
+	for (uint32_t i = 0; i < pump->queues->count; i++)
+		pump->queues->member[i]->busy.longest = longest_ns;
 }
 
 /**
- * tb_pump_start() - start the thread
+ * tb_pump_start() - start the threads, one a queue
  * @pump: not running
  *
- * Return: 0 or -errno.
+ * Return: 0 or -errno: none runs then.
  */
 int tb_pump_start(struct tb_pump *pump)
 {
-	int err;
+	char name[20] = "tapbond-pump"; /* of which 15 are used */
 
-	atomic_store(&pump->stopping, false);
-	err = thread_start(&pump->thread, "tapbond-pump", pump_run, pump);
-	pump->running = !err;
-	return err;
+	for (uint32_t i = 0; i < pump->queues->count; i++) {
+		struct tb_pump *member = pump->queues->member[i];
+		int err;
+
+		if (i)
+			snprintf(name, sizeof(name), "tapbond-pump/%u", (uint8_t)i);
+		atomic_store(&member->stopping, false);
+		err = thread_start(&member->thread, name, pump_run, member);
+		member->running = !err;
+		if (err) {
+			tb_pump_stop(pump);
+			return err;
+		}
+	}
+	return 0;
 }
 
 /**
  * pump_wake() - make the thread look at what changed
  * @pump: the pump
  */
-static void pump_wake(struct tb_pump *pump)
+void pump_wake(struct tb_pump *pump)
 {
 	uint64_t one = 1;
 
@@ -293,36 +386,38 @@ static void pump_wake(struct tb_pump *pump)
 }
 
 /**
- * tb_pump_stop() - end the thread after the batch at hand; again is harmless
- * @pump: the pump
+ * tb_pump_stop() - end the threads after the batch at hand; again is harmless
+ * @pump: the first
  */
 void tb_pump_stop(struct tb_pump *pump)
 {
-	if (!pump->running)
-		return;
-	atomic_store_explicit(&pump->stopping, true, memory_order_release);
-	pump_wake(pump);
-	pthread_join(pump->thread, NULL);
-	pump->running = false;
+	for (uint32_t i = 0; i < pump->queues->count; i++) {
+		struct tb_pump *member = pump->queues->member[i];
+
+		if (!member->running)
+			continue;
+		atomic_store_explicit(&member->stopping, true, memory_order_release);
+		pump_wake(member);
+		pthread_join(member->thread, NULL);
+		member->running = false;
+	}
 }
 
 /**
  * tb_pump_free() - stop and give everything back; the TAP and the slaves stay open
- * @pump: may be NULL
+ * @pump: the first, may be NULL
  */
 void tb_pump_free(struct tb_pump *pump)
 {
+	struct queues *queues;
+
 	if (!pump)
 		return;
 	tb_pump_stop(pump);
-	if (pump->epoll_fd >= 0)
-		close(pump->epoll_fd);
-	if (pump->wake_fd >= 0)
-		close(pump->wake_fd);
-	report_free(&pump->report);
-	batch_free(&pump->rx);
-	batch_free(&pump->tx);
-	free(pump);
+	queues = pump->queues;
+	while (queues->count)
+		pump_free(queues->member[--queues->count]);
+	free(queues);
 }
 
 /**
@@ -337,32 +432,6 @@ int tb_pump_event_fd(const struct tb_pump *pump)
 }
 
 /**
- * tb_pump_publish() - put a selection in force at the next batch, from one thread only
- * @pump: the pump
- * @selection: copied; the sockets in it have their gate closed (tb_port_gate())
- *
- * Return: its generation; when tb_pump_adopted() has reached it, sockets left out may be closed.
- */
-uint32_t tb_pump_publish(struct tb_pump *pump, const struct tb_selection *selection)
-{
-	uint32_t generation = mailbox_post(&pump->mailbox, selection);
-
-	pump_wake(pump);
-	return generation;
-}
-
-/**
- * tb_pump_adopted() - the generation in force
- * @pump: the pump
- *
- * Return: the generation, 0 before the first.
- */
-uint32_t tb_pump_adopted(const struct tb_pump *pump)
-{
-	return atomic_load_explicit(&pump->adopted, memory_order_acquire);
-}
-
-/**
  * tb_pump_sender() - who sends now
  * @pump: the pump
  *
@@ -371,37 +440,4 @@ uint32_t tb_pump_adopted(const struct tb_pump *pump)
 int tb_pump_sender(const struct tb_pump *pump)
 {
 	return atomic_load_explicit(&pump->sender_seen, memory_order_relaxed);
-}
-
-/**
- * tb_pump_next_event() - take the oldest event, from one thread only
- * @pump: the pump
- * @event: filled
- *
- * Return: 1, or 0 when nothing waits.
- */
-int tb_pump_next_event(struct tb_pump *pump, struct tb_event *event)
-{
-	return report_pop(&pump->report, event);
-}
-
-/**
- * tb_pump_port_counters() - what one place has carried, over all slaves that were in it
- * @pump: the pump
- * @port: below TB_PORTS_MAX
- * @out: filled
- */
-void tb_pump_port_counters(const struct tb_pump *pump, uint32_t port, struct tb_port_counters *out)
-{
-	port_stats_read(&pump->port[port].stats, out);
-}
-
-/**
- * tb_pump_tap_counters() - what was lost without a slave to blame
- * @pump: the pump
- * @out: filled
- */
-void tb_pump_tap_counters(const struct tb_pump *pump, struct tb_tap_counters *out)
-{
-	tap_stats_read(&pump->tap_stats, out);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pump.h - the state of the pump thread. Everything is its own, except where it says otherwise. */
+/* pump.h - the state of a pump thread. Everything is its own, except where it says otherwise. */
 #ifndef TAPBOND_PUMP_H
 #define TAPBOND_PUMP_H
 
@@ -11,6 +11,7 @@
 #include "busy.h"
 #include "mailbox.h"
 #include "port.h"
+#include "queues.h"
 #include "recent.h"
 #include "report.h"
 #include "sources.h"
@@ -23,6 +24,7 @@
 #define TAG_WAKE (TB_PORTS_MAX + 1)
 
 struct tb_pump {
+	struct queues *queues; /* shared */
 	int tap_fd;
 	int epoll_fd;
 	int wake_fd; /* written by the control plane */
@@ -33,6 +35,7 @@ struct tb_pump {
 	struct report report;	     /* shared */
 	_Atomic bool stopping;	     /* written by the control plane */
 	_Atomic uint32_t adopted;    /* read by the control plane */
+	_Atomic uint32_t sending;    /* read by the other pumps: the id of @sender's slave */
 	_Atomic int32_t sender_seen; /* read by the control plane: a copy of @sender */
 
 	const struct tb_selection *selection;
@@ -43,10 +46,10 @@ struct tb_pump {
 	uint32_t draining;  /* ports that still deliver unicast */
 	uint32_t gate_open; /* ports whose frames reach us */
 	uint64_t drain_until;
-	uint64_t now; /* CLOCK_MONOTONIC in ns, as of this round */
-	int blocked;  /* the port whose socket is full while tx holds frames, or NOBODY */
-	int resend;   /* the port that failed on the frame at tx.first, or NOBODY */
-	bool await_tx, await_rx;
+	uint64_t now;	/* CLOCK_MONOTONIC in ns, as of this round */
+	int blocked;	/* the port whose socket is full while tx holds frames, or NOBODY */
+	int resend;	/* the port that failed on the frame at tx.first, or NOBODY */
+	uint32_t calls; /* of the queues, as far as they were followed */
 	uint32_t announced_round; /* the announce_round that was answered */
 
 	struct busy busy;
@@ -60,6 +63,8 @@ struct tb_pump {
 uint64_t pump_clock(void);
 bool pump_tolerates(const struct tb_pump *pump, int error);
 bool pump_tell(struct tb_pump *pump, uint32_t kind, int port, int error);
+bool pump_tell_as(struct tb_pump *pump, uint64_t serial, uint32_t kind, int port, int error);
+void pump_wake(struct tb_pump *pump);
 int pump_watch(struct tb_pump *pump, int operation, int fd, uint32_t events, uint32_t tag);
 
 /* forward.c */
@@ -71,6 +76,7 @@ void pump_unblock(struct tb_pump *pump);
 
 /* adopt.c */
 void pump_adopt(struct tb_pump *pump);
+void pump_follow(struct tb_pump *pump);
 void pump_switch(struct tb_pump *pump, int to, int error);
 void pump_fault(struct tb_pump *pump, uint32_t index, int error);
 void pump_end_drain(struct tb_pump *pump);

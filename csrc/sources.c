@@ -62,6 +62,30 @@ static uint64_t source_key(const struct frame *frame)
 }
 
 /**
+ * source_of() - whose entry is it?
+ * @source: an entry
+ *
+ * A relaxed load is a plain one; so are the stores.
+ *
+ * Return: his key.
+ */
+static uint64_t source_of(const struct source *source)
+{
+	return atomic_load_explicit(&source->key, memory_order_relaxed);
+}
+
+/**
+ * source_seen() - when was he heard last?
+ * @source: an entry
+ *
+ * Return: CLOCK_MONOTONIC in ns.
+ */
+static uint64_t source_seen(const struct source *source)
+{
+	return atomic_load_explicit(&source->seen_ns, memory_order_relaxed);
+}
+
+/**
  * source_lives() - has it been heard lately?
  * @source: an entry
  * @now: CLOCK_MONOTONIC in ns
@@ -70,7 +94,7 @@ static uint64_t source_key(const struct frame *frame)
  */
 static bool source_lives(const struct source *source, uint64_t now)
 {
-	return source->key && now - source->seen_ns < SOURCES_AGE_NS;
+	return source_of(source) && now - source_seen(source) < SOURCES_AGE_NS;
 }
 
 /**
@@ -99,7 +123,7 @@ static struct source *sources_find(struct tb_sources *sources, uint64_t key)
 	struct source *set = sources_set(sources, key);
 
 	for (int way = 0; key && way < SOURCES_WAYS; way++)
-		if (set[way].key == key)
+		if (source_of(&set[way]) == key)
 			return &set[way];
 	return NULL;
 }
@@ -119,26 +143,23 @@ static struct source *sources_place(struct tb_sources *sources, uint64_t key)
 	if (!(key & ~SOURCE_TAG_MASK) || key == sources->own || key == sources->former)
 		return &sources->nobody;
 	for (int way = 0; way < SOURCES_WAYS; way++) {
-		if (set[way].key == key)
+		if (source_of(&set[way]) == key)
 			return &set[way];
-		if (set[way].seen_ns < oldest->seen_ns)
+		if (source_seen(&set[way]) < source_seen(oldest))
 			oldest = &set[way];
 	}
-	oldest->key = key;
+	atomic_store_explicit(&oldest->key, key, memory_order_relaxed);
 	return oldest;
 }
 
 /**
- * sources_void() - take an entry out
- * @sources: the table
+ * source_void() - take an entry out
  * @source: the entry
  */
-static void sources_void(struct tb_sources *sources, struct source *source)
+static void source_void(struct source *source)
 {
-	source->key = 0;
-	source->seen_ns = 0;
-	sources->last = 0;
-	sources->current = &sources->nobody;
+	atomic_store_explicit(&source->key, 0, memory_order_relaxed);
+	atomic_store_explicit(&source->seen_ns, 0, memory_order_relaxed);
 }
 
 /**
@@ -170,13 +191,24 @@ void sources_set_own(struct tb_sources *sources, const uint8_t *mac)
 	sources->own = word;
 	for (uint32_t i = 0; i < TB_SOURCES_MAX; i++) {
 		struct source *entry = &sources->entry[i];
-		uint64_t of = entry->key & ~SOURCE_TAG_MASK;
+		uint64_t of = source_of(entry) & ~SOURCE_TAG_MASK;
 
 		if (of && (of == sources->own || of == sources->former))
-			sources_void(sources, entry);
+			source_void(entry);
 	}
 	sources->last = 0;
 	sources->current = &sources->nobody;
+}
+
+/**
+ * sources_lost() - has the source of the frame before this one been forgotten since?
+ * @sources: the table
+ *
+ * Return: true when it has.
+ */
+static bool sources_lost(const struct tb_sources *sources)
+{
+	return sources->current != &sources->nobody && source_of(sources->current) != sources->last;
 }
 
 /**
@@ -190,12 +222,27 @@ void sources_learn(struct tb_sources *sources, const struct batch *batch, uint64
 	for (unsigned int i = 0; i < batch->count; i++) {
 		uint64_t key = source_key(&batch->frame[i]);
 
-		if (key != sources->last) {
+		if (key != sources->last || sources_lost(sources)) {
 			sources->last = key;
 			sources->current = sources_place(sources, key);
 		}
-		sources->current->seen_ns = now;
+		atomic_store_explicit(&sources->current->seen_ns, now, memory_order_relaxed);
 	}
+}
+
+/**
+ * sources_have() - was this source heard lately?
+ * @sources: the table
+ * @key: the source
+ * @now: CLOCK_MONOTONIC in ns
+ *
+ * Return: true when it was.
+ */
+bool sources_have(struct tb_sources *sources, uint64_t key, uint64_t now)
+{
+	struct source *found = sources_find(sources, key);
+
+	return found && source_lives(found, now);
 }
 
 /**
@@ -208,9 +255,7 @@ void sources_learn(struct tb_sources *sources, const struct batch *batch, uint64
  */
 bool sources_knows(struct tb_sources *sources, const struct frame *frame, uint64_t now)
 {
-	struct source *found = sources_find(sources, source_key(frame));
-
-	return found && source_lives(found, now);
+	return sources_have(sources, source_key(frame), now);
 }
 
 /**
@@ -223,17 +268,19 @@ void sources_forget(struct tb_sources *sources, const struct frame *frame)
 	struct source *found = sources_find(sources, source_key(frame));
 
 	if (found)
-		sources_void(sources, found);
+		source_void(found);
 }
 
 /**
- * source_rarp() - write a RARP request for one's own address, as QEMU announces a guest
+ * sources_announce() - the frame that tells a switch where a source lives now
  * @key: the source
  * @frame: room for TB_RARP_LEN bytes, zeroed from the addresses on
  *
+ * A RARP request for one's own address, as QEMU announces a guest.
+ *
  * Return: its length.
  */
-static uint32_t source_rarp(uint64_t key, uint8_t *frame)
+uint32_t sources_announce(uint64_t key, uint8_t *frame)
 {
 	/* Ethernet, IPv4, the lengths of their addresses, the operation (RFC 903). */
 	static const uint8_t head[] = {0, 1, 8, 0, MAC_LEN, 4, 0, RARP_REQUEST_REVERSE};
@@ -260,20 +307,18 @@ static uint32_t source_rarp(uint64_t key, uint8_t *frame)
 }
 
 /**
- * sources_announce() - the frame that tells a switch where one source lives now
+ * sources_at() - who is in one place of the table?
  * @sources: the table
  * @place: below TB_SOURCES_MAX
  * @now: CLOCK_MONOTONIC in ns
- * @frame: room for TB_RARP_LEN bytes, from the Ethernet header on
  *
- * Return: its length, 0 when nobody is in that place.
+ * Return: his key, 0 when nobody is who was heard lately.
  */
-uint32_t sources_announce(const struct tb_sources *sources, uint32_t place, uint64_t now,
-			  uint8_t *frame)
+uint64_t sources_at(const struct tb_sources *sources, uint32_t place, uint64_t now)
 {
 	const struct source *source = &sources->entry[place];
 
-	return source_lives(source, now) ? source_rarp(source->key, frame) : 0;
+	return source_lives(source, now) ? source_of(source) : 0;
 }
 
 /**

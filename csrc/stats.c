@@ -16,33 +16,33 @@ static uint64_t stat_get(const stat_t *stat)
 }
 
 /**
- * port_stats_read() - copy the counters of one slave
+ * port_stats_add() - add the counters of one slave
  * @stats: the pump's
- * @out: filled
+ * @out: the sums
  */
-void port_stats_read(const struct port_stats *stats, struct tb_port_counters *out)
+void port_stats_add(const struct port_stats *stats, struct tb_port_counters *out)
 {
-	out->tx_frames = stat_get(&stats->tx_frames);
-	out->tx_bytes = stat_get(&stats->tx_bytes);
-	out->tx_errors = stat_get(&stats->tx_errors);
-	out->tx_dropped = stat_get(&stats->tx_dropped);
-	out->tx_resent = stat_get(&stats->tx_resent);
-	out->rx_frames = stat_get(&stats->rx_frames);
-	out->rx_bytes = stat_get(&stats->rx_bytes);
-	out->rx_errors = stat_get(&stats->rx_errors);
-	out->rx_dropped = stat_get(&stats->rx_dropped);
-	out->rx_duplicate = stat_get(&stats->rx_duplicate);
-	out->announced = stat_get(&stats->announced);
+	out->tx_frames += stat_get(&stats->tx_frames);
+	out->tx_bytes += stat_get(&stats->tx_bytes);
+	out->tx_errors += stat_get(&stats->tx_errors);
+	out->tx_dropped += stat_get(&stats->tx_dropped);
+	out->tx_resent += stat_get(&stats->tx_resent);
+	out->rx_frames += stat_get(&stats->rx_frames);
+	out->rx_bytes += stat_get(&stats->rx_bytes);
+	out->rx_errors += stat_get(&stats->rx_errors);
+	out->rx_dropped += stat_get(&stats->rx_dropped);
+	out->rx_duplicate += stat_get(&stats->rx_duplicate);
+	out->announced += stat_get(&stats->announced);
 }
 
 /**
- * tap_stats_read() - copy the counters of the TAP
+ * tap_stats_add() - add the counters of the TAP
  * @stats: the pump's
- * @out: filled
+ * @out: the sums
  */
-void tap_stats_read(const struct tap_stats *stats, struct tb_tap_counters *out)
+void tap_stats_add(const struct tap_stats *stats, struct tb_tap_counters *out)
 {
-	out->tx_dropped = stat_get(&stats->tx_dropped);
-	out->rx_dropped = stat_get(&stats->rx_dropped);
-	out->events_lost = stat_get(&stats->events_lost);
+	out->tx_dropped += stat_get(&stats->tx_dropped);
+	out->rx_dropped += stat_get(&stats->rx_dropped);
+	out->events_lost += stat_get(&stats->events_lost);
 }

@@ -33,7 +33,7 @@ static inline void stat_add(stat_t *stat, uint64_t n)
 			      memory_order_relaxed);
 }
 
-void port_stats_read(const struct port_stats *stats, struct tb_port_counters *out);
-void tap_stats_read(const struct tap_stats *stats, struct tb_tap_counters *out);
+void port_stats_add(const struct port_stats *stats, struct tb_port_counters *out);
+void tap_stats_add(const struct tap_stats *stats, struct tb_tap_counters *out);
 
 #endif

@@ -14,6 +14,8 @@
 
 /* Slaves that one pump can hold at a time. */
 #define TB_PORTS_MAX 32
+/* Queues of the TAP that can be pumped, each by a thread. */
+#define TB_QUEUES_MAX 64
 /* Announcements that a selection can carry, and the longest (an Ethernet header and an NA with its
  * option), with two VLAN tags. */
 #define TB_ANNOUNCE_MAX 128
@@ -35,6 +37,8 @@
  * FIRST_RX:   the first frame arrived on it
  * DRAINED:    the drain of the previous receivers is over
  * TAP_FAULT:  the TAP failed for good; error is an errno
+ * With several queues each is told once: by the last that adopts, by the first that sees a fault or
+ * switches.
  */
 #define TB_ADOPTED 1
 #define TB_PORT_FAULT 2
@@ -105,6 +109,8 @@ struct tb_tap_counters {
 struct tb_pump;
 
 struct tb_pump *tb_pump_new(int tap_fd);
+int tb_pump_add_queue(struct tb_pump *pump, int tap_fd);
+void tb_pump_set_socket(struct tb_pump *pump, uint32_t queue, uint32_t place, int fd);
 void tb_pump_busy_poll(struct tb_pump *pump, uint64_t longest_ns);
 uint64_t tb_busy_window(uint64_t window, uint64_t longest, uint64_t waited);
 int tb_pump_start(struct tb_pump *pump);
@@ -129,7 +135,8 @@ void tb_sources_free(struct tb_sources *sources);
 void tb_sources_learn(struct tb_sources *sources, uint8_t *frame, uint32_t len, uint64_t now);
 int tb_sources_knows(struct tb_sources *sources, uint8_t *frame, uint32_t len, uint64_t now);
 
-int tb_port_bind(int fd, uint32_t ifindex, int hears);
+int tb_port_bind(int fd, uint32_t ifindex);
+int tb_port_bind_deaf(int fd, uint32_t ifindex);
 int tb_port_gate(int fd, int open);
 int tb_port_direct(int fd, int direct);
 int tb_link_ready(int fd, uint32_t ifindex);

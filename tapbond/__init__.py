@@ -1,43 +1,43 @@
 """The kernel's net_failover driver in userspace: one TAP interface that survives its primary."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tapbond.errors import (
-    BusyError,
-    ControlError,
-    IsolationError,
-    NamespaceError,
-    NoSuchInterfaceError,
-    NoSuchSlaveError,
-    RefusedError,
-    RightsError,
-    TapbondError,
-    TapError,
-)
-from tapbond.model import (
-    CarrierChanged,
-    ChangeRefused,
-    Counters,
-    DataPathChanged,
-    DataPathName,
-    Detector,
-    Event,
-    MacPolicyName,
-    MiiStatus,
-    ReceiveMode,
-    Reselect,
-    Role,
-    SlaveRefused,
-    SlaveRegistered,
-    SlaveReleased,
-    Slots,
-    Switchover,
-)
-from tapbond.settings import Backup, Probing, Settings
-from tapbond.state import ProbeStatus, Rules, SlaveStatus, Status
-
 if TYPE_CHECKING:
+    from tapbond.errors import (
+        BusyError,
+        ControlError,
+        IsolationError,
+        NamespaceError,
+        NoSuchInterfaceError,
+        NoSuchSlaveError,
+        RefusedError,
+        RightsError,
+        TapbondError,
+        TapError,
+    )
     from tapbond.failover import Failover, create, destroy
+    from tapbond.model import (
+        CarrierChanged,
+        ChangeRefused,
+        Counters,
+        DataPathChanged,
+        DataPathName,
+        Detector,
+        Event,
+        MacPolicyName,
+        MiiStatus,
+        ReceiveMode,
+        Reselect,
+        Role,
+        SlaveRefused,
+        SlaveRegistered,
+        SlaveReleased,
+        Slots,
+        Switchover,
+    )
+    from tapbond.settings import Backup, Probing, Settings
+    from tapbond.state import ProbeStatus, Rules, SlaveStatus, Status
 
 __version__ = "0.1.0"
 
@@ -83,10 +83,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Load what needs pyroute2 when it is first asked for: a quarter of a second that ``status`` need not wait."""
-    if name in ("Failover", "create", "destroy"):
-        from tapbond import failover  # noqa: PLC0415
+_HOMES = ("errors", "model", "settings", "state", "failover")
+"""Where the names above are, the quickest to load first: the last takes a quarter of a second, for pyroute2."""
 
-        return getattr(failover, name)
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for, and nothing before: ``tapbond --help`` need not wait for it."""
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"tapbond.{home}")
+            if hasattr(module, name):
+                return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

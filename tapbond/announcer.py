@@ -40,8 +40,12 @@ class Announcer:
         self._interval_s = interval_ns / NS_PER_S
         self._read = read
         self._told: tuple[str, list[bytes]] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._soon: asyncio.Handle | None = None
+
+    def change(self, count: int, interval_ns: int) -> None:
+        """Announce so often, and at this interval, from the next switchover on."""
+        self._count, self._interval_s = count, interval_ns / NS_PER_S
 
     def introduce(self, ifindex: int, mac: str) -> None:
         """Say which link the failover is, and which MAC it has from now on."""
@@ -78,8 +82,8 @@ class Announcer:
         self._catch_up()
         self.close()
         if port is not None and self._count:
-            self._add_to_announcement(port)
-            self._repeat(port, self._count - 1)
+            # Later: reading the groups takes longer than a decision, and other failovers may have one to make.
+            self._timer = asyncio.get_running_loop().call_soon(self._go_on, port)
 
     def begin(self, port: int) -> None:
         """Announce from the beginning, all ``count`` times: something else than the pump announced."""
@@ -104,6 +108,10 @@ class Announcer:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
+
+    def _go_on(self, port: int) -> None:
+        self._add_to_announcement(port)
+        self._repeat(port, self._count - 1)
 
     def _repeat(self, port: int, left: int) -> None:
         self._timer = None

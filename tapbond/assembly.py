@@ -106,7 +106,7 @@ class Assembly:
         self.isolation: Isolation = await open_isolation(self.settings.isolation, self.name, found, pin)
         unwind.push_async_callback(self.isolation.close)
         self.lived = self.isolation.refuge.place if self.isolation.refuge else found
-        self.master = Master(self.name, home.rtnetlink, self._lost)
+        self.master = Master(self.name, home.rtnetlink, self._lost, self.settings.queue_count())
         unwind.callback(self.master.close)
         await self.master.set_up(self.registry.mac, self.settings.mtu, self.named.standby_mtu())
         self.takeover = Takeover(self.settings, self.adoption, home.links, self._clock)
@@ -123,7 +123,7 @@ class Assembly:
         settings, home = self.settings, self.places.home
         tap = self.places.home.links.by_index.get(self.master.ifindex)
         self.redirect, self.pump = open_datapath(
-            settings, self.master.fileno(), tap, self.lived.socket, self._clock, self._emit, unwind
+            settings, self.master.filenos(), tap, self.lived.socket, self._clock, self._emit, unwind
         )
         self.announcer = Announcer(
             self.pump,
@@ -221,7 +221,7 @@ class Assembly:
     async def _begin(self, unwind: AsyncExitStack, adopting: int) -> None:
         """Register the slaves that are there, and let things happen."""
         found, named = self.places.slaves, self.named.present()
-        arrivals = Arrivals(
+        arrivals = self.arrivals = Arrivals(
             self.name,
             self.members,
             self.selector,
@@ -232,7 +232,7 @@ class Assembly:
         )
         self.members.expect(link.ifindex for _, link in named)
         for links in {id(place): place.links for place in (found, self.lived)}.values():
-            links.listen(arrivals)
+            links.listen(arrivals, lambda index: index == self.master.ifindex or self.members.concerns(index))
             unwind.callback(links.unlisten, arrivals)
         if adopting:
             self.selector.start()  # the standby carries frames as soon as it is a slave

@@ -33,6 +33,10 @@ class LinkDelays:
         self._lost_ns: int | None = None
         self._flapped_ns: int | None = None
 
+    def change(self, updelay_ns: int, downdelay_ns: int, hold_down_ns: int) -> None:
+        """Have other delays from the next change of the link on."""
+        self._updelay_ns, self._downdelay_ns, self._hold_down_ns = updelay_ns, downdelay_ns, hold_down_ns
+
     def lost(self, when_ns: int) -> None:
         """Note that the link was lost."""
         self.losses += 1

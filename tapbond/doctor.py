@@ -51,6 +51,12 @@ def check_tap() -> list[Finding]:
         return [Finding(what="TAP", ok=False, needed=True, found=reason, way_out=way_out.rstrip(")"))]
     offload = tap.offload
     tap.close()
+    try:
+        Tap(scratch_name(), queues=2).close()
+    except TapbondError as error:
+        several = str(error)
+    else:
+        several = ""
     return [
         Finding(what="TAP", ok=True, needed=True, found="works, with virtio_net_hdr"),
         Finding(
@@ -59,6 +65,13 @@ def check_tap() -> list[Finding]:
             needed=False,
             found={"tso+uso": "TCP and UDP segmentation", "tso": "TCP segmentation", "none": "none"}[offload],
             way_out="" if offload == "tso+uso" else "UDP segmentation needs Linux 6.2",
+        ),
+        Finding(
+            what="TAP queues",
+            ok=not several,
+            needed=False,
+            found=several or "any number (--queues)",
+            way_out="--queues 1 does without" if several else "",
         ),
     ]
 

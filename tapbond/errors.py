@@ -63,6 +63,15 @@ class NoSuchSlaveError(TapbondError):
     """The failover has no such slave, or it is not fit for what was asked."""
 
 
+class ConfigError(TapbondError):
+    """A configuration file cannot be used; ``findings`` has a line for each thing that is wrong with it."""
+
+    def __init__(self, findings: list[str], way_out: str = "") -> None:
+        self.findings = findings
+        more = f" (and {len(findings) - 1} more: {way_out})" if way_out and len(findings) > 1 else ""
+        super().__init__(findings[0] + more)
+
+
 def errno_name(error: int) -> str:
     """Return ``ENETDOWN (Network is down)`` for 100."""
     return f"{errno.errorcode.get(error, str(error))} ({os.strerror(error)})"

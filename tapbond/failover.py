@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from tapbond import __version__
+from tapbond.adjustment import Adjustment
 from tapbond.assembly import Assembly
 from tapbond.events import EventStream
 from tapbond.model import DataPathName, Event, Role, Switchover
@@ -125,6 +126,7 @@ class Failover:
             isolation=isolation,
             datapath=parts.redirect.name if parts.redirect else DataPathName.COPY,
             datapath_reason=parts.redirect.reason if parts.redirect else "",
+            queues=parts.master.queues,
             slaves=tuple(
                 slave.status(parts.pump, slave is active, isolation, now_ns) for slave in selector.slaves
             ),
@@ -160,6 +162,7 @@ class Failover:
         Raises:
             NoSuchInterfaceError, RefusedError, BusyError: it cannot be a slave; it was left as it was.
         """
+        self._parts.places.slaves.links.read_pending()
         ifindex = self._parts.places.slaves.links.by_name(link).ifindex
         self._parts.members.welcome(ifindex)
         await self._parts.members.register(ifindex, Role(role), prio)
@@ -179,6 +182,23 @@ class Failover:
             NoSuchSlaveError: it is not a slave.
         """
         await self._parts.members.remove(self._parts.members.slave(slave), "removed")
+
+    async def adjust(self, settings: Settings) -> list[str]:
+        """Go on with other settings, without losing a frame.
+
+        Args:
+            settings: may differ from the present ones in what tapbond.adjustment.ADJUSTABLE names.
+
+        Returns:
+            Why links that are named now could not become slaves, a line each.
+
+        Raises:
+            TapbondError: something else is different, or cannot be done; nothing has changed then.
+        """
+        adjustment = Adjustment(self._parts, self.settings, settings)
+        adjustment.check()
+        self.settings = settings
+        return await adjustment.make()
 
     def _tap_lost(self, reason: str) -> None:
         self.lost_because = reason

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from tapbond.links import GROUPS
+from tapbond.linknews import GROUPS
 
 SOL_NETLINK = 270
 NETLINK_LISTEN_ALL_NSID = 8

@@ -133,8 +133,10 @@ def _igmp(text: str, ifindex: int) -> Iterator[IPv4Address]:
         if not line[:1].isspace():
             here = int(words[0]) == ifindex
             continue
+        if not here:
+            continue
         group = IPv4Address(int(words[0], 16).to_bytes(4, sys.byteorder))
-        if here and group != ALL_HOSTS:
+        if group != ALL_HOSTS:
             yield group
 
 
@@ -142,7 +144,9 @@ def _igmp6(text: str, ifindex: int) -> Iterator[IPv6Address]:
     """Parse igmp6_mc_seq_show() of net/ipv6/mcast.c: index, name, group, users, flags, timer."""
     for line in text.splitlines():
         words = line.split()
+        if int(words[0]) != ifindex:
+            continue
         group = IPv6Address(bytes.fromhex(words[2]))
         scope = group.packed[1] & 0x0F
-        if int(words[0]) == ifindex and group != ALL_NODES and scope >= LEAST_REPORTED_SCOPE:
+        if group != ALL_NODES and scope >= LEAST_REPORTED_SCOPE:
             yield group

@@ -96,8 +96,12 @@ class Inquiry:
         return None
 
     def _addresses(self, ifindex: int) -> Iterator[bytes]:
-        """Yield both lists of a device, as ndo_dflt_fdb_dump() of net/core/rtnetlink.c tells them."""
-        for message in self._ask(RTM_GETNEIGH, NLM_F_DUMP, NDMSG.pack(socket.AF_BRIDGE, ifindex, 0, 0, 0)):
+        """Yield both lists of a device, as ndo_dflt_fdb_dump() of net/core/rtnetlink.c tells them.
+
+        Asked with an ifinfomsg the kernel tells of this device only, with an ndmsg of all that there are
+        (valid_fdb_dump_legacy()).
+        """
+        for message in self._ask(RTM_GETNEIGH, NLM_F_DUMP, IFINFOMSG.pack(socket.AF_BRIDGE, 0, ifindex, 0, 0)):
             _, device, _, flags, _ = NDMSG.unpack_from(message)
             if device == ifindex and flags & NTF_SELF:
                 address = dict(attributes(message[NDMSG.size :])).get(NDA_LLADDR, b"")

@@ -14,9 +14,10 @@ import structlog
 
 from tapbond.errors import NoSuchInterfaceError, TapbondError
 from tapbond.label import take_off
+from tapbond.linkmessage import Interface
 from tapbond.macpolicy import POLICIES
 from tapbond.model import Link, MacPolicyName
-from tapbond.rtnetlink import Interface, Rtnetlink
+from tapbond.rtnetlink import Rtnetlink
 
 log = structlog.get_logger()
 

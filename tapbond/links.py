@@ -1,48 +1,32 @@
 """The links of a network namespace as rtnetlink(7) tells of them, always the newest state.
 
-An AF_NETLINK socket of our own on the event loop, pyroute2's decoder behind it. When the kernel says ENOBUFS,
-events were lost: the socket is opened again, everything is dumped, and the differences are told as events.
+Changes are told by tapbond.linknews. When some were lost, everything is dumped, and the differences are told as
+events.
 """
 
 import asyncio
-import errno
 import socket
-import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 import structlog
-from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
+from tapbond import linknews
 from tapbond.errors import NoSuchInterfaceError, TapbondError
+from tapbond.linkmessage import Interface
+from tapbond.linknews import RECEIVE_BUFFER, LinkNews, News, Newsroom
 from tapbond.model import Detector, Link, LinkCounters
 from tapbond.netns import OpenSocket
-from tapbond.rtnetlink import (
-    IFF_LOWER_UP,
-    IFF_UP,
-    Interface,
-    Rtnetlink,
-    address_from_message,
-    counters_from_message,
-    link_from_message,
-)
+from tapbond.rtnetlink import Rtnetlink
+from tapbond.stack import STACKABLE
 
 log = structlog.get_logger()
 
-RTMGRP_LINK = 0x1
-RTMGRP_IPV4_IFADDR = 0x10
-RTMGRP_IPV6_IFADDR = 0x100
-GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
-
-READ_SIZE = 1 << 16
-RECEIVE_BUFFER = 1 << 20
 AGAIN_S = 1.0
 """After so long links that could not be read are read again."""
-LINK_HEADER = struct.Struct("=IHHIIBxHiII")
-"""nlmsghdr and ifinfomsg: length, type, flags, sequence, port, family, device type, index, IFF_*, change."""
 
 
 class LinkListener(Protocol):
@@ -83,12 +67,16 @@ class Links:
         """How often events were lost and everything was dumped again."""
         self.last_counters: LinkCounters | None = None
         """What the driver of the link had counted that link_removed() tells of; None: it was not told."""
+        self.mine: Callable[[int], bool] | None = None
+        """Says of which links (ifindex) the news cannot wait; None: of none."""
         self._addresses: dict[int, set[Interface]] = {}
         self._rtnetlink = rtnetlink
         self._clock = clock
         self._listeners: list[LinkListener] = []
-        self._marshal = MarshalRtnl()
-        self._socket: socket.socket | None = None
+        self._room: Newsroom | None = None
+        self._waiting: deque[News] = deque()
+        self._reading = 0
+        self._lost = False
         self._resync: asyncio.Task[None] | None = None
 
     @property
@@ -98,23 +86,27 @@ class Links:
 
     async def open(self) -> None:
         """Subscribe, then dump: nothing that happens in between is missed."""
-        self._subscribe()
+        if self._open_socket is not None:
+            self._room = linknews.subscribe(self, self.netns, self._open_socket, self._clock, self._receive_buffer)
         await self._dump()
 
     async def refresh(self) -> None:
         """Read everything again, so that what was just changed is known."""
-        self._unwatch()
         await self._dump()
 
     async def close(self) -> None:
         """Stop; again is harmless."""
         if self._resync is not None:
             self._resync.cancel()
-        self._unsubscribe()
+        if self._room is not None:
+            linknews.unsubscribe(self, self._room)
+            self._room = None
+        self._waiting.clear()
 
-    def listen(self, listener: LinkListener) -> None:
-        """Tell this listener of every change from now on."""
+    def listen(self, listener: LinkListener, mine: Callable[[int], bool] | None = None) -> None:
+        """Tell this listener of every change from now on; ``mine`` says of which links (ifindex) without delay."""
         self._listeners.append(listener)
+        self.mine = mine or self.mine
 
     def unlisten(self, listener: LinkListener) -> None:
         """Tell this listener no more."""
@@ -137,72 +129,68 @@ class Links:
 
     def read_pending(self) -> None:
         """Take in what the kernel has queued, so that a poll is not overtaken by older news."""
-        while self._socket is not None and not self._reading_all():
-            try:
-                data = self._socket.recv(READ_SIZE)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self._lost_events()
-                return
-            self._parse(data)
-
-    def _reading_all(self) -> bool:
-        return self._resync is not None and not self._resync.done()
+        if self._room is not None:
+            self._room.read()
+            self.take_in()
 
     def correct(self, link: Link, ready: bool, when_ns: int, detector: Detector) -> None:
         """Take in what netlink has not told yet: ``ready`` is up and carrier, read from the device."""
         if link.up and link.carrier != ready:
             self._store(msgspec.structs.replace(link, carrier=ready), when_ns, detector)
 
-    def _subscribe(self) -> None:
-        if self._open_socket is None:
-            return
-        self._socket = self._open_socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        self._socket.bind((0, GROUPS))
+    # What the newsroom tells.
 
-    def _unsubscribe(self) -> None:
-        if self._socket is not None:
-            self._unwatch()
-            self._socket.close()
-            self._socket = None
+    def concerned(self, ifindex: int) -> bool | None:
+        """Return whether news of this link cannot wait, None: it is a new one, or ``mine`` is not known yet."""
+        link = self.by_index.get(ifindex)
+        if link is None or self.mine is None:
+            return None
+        return link.kind in STACKABLE or self.mine(ifindex)
 
-    def _unwatch(self) -> None:
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+    def news(self, item: News) -> None:
+        """Keep this until take_in()."""
+        self._waiting.append(item)
 
-    def _lost_events(self) -> None:
-        """The socket's buffer overflowed (netlink(7), ENOBUFS): start over."""
+    def take_in(self) -> None:
+        """Act on what was kept, unless everything is being read: that would be overtaken by older answers."""
+        while self._waiting and not self._reading:
+            item = self._waiting.popleft()
+            if not isinstance(item, LinkNews):
+                self._address(item.ifindex, item.address, item.present)
+            elif item.gone:
+                self.last_counters = item.counters
+                self._drop(item.link, item.when_ns)
+                self.last_counters = None
+            else:
+                self._store(item.link, item.when_ns)
+
+    def news_lost(self) -> None:
+        """Read everything again: what was kept is older."""
         self.resyncs += 1
-        log.warning("netlink events lost, reading all links again", resyncs=self.resyncs)
-        self._unsubscribe()
-        self._subscribe()
-        self._resync = asyncio.create_task(self._dump_again())
+        self._waiting.clear()
+        self._lost = True
+        if self._resync is None or self._resync.done():
+            self._resync = asyncio.create_task(self._dump_again())
 
     async def _dump(self) -> None:
-        """Read everything; what happens meanwhile waits on the socket, so that it comes after."""
+        """Read everything; what happens meanwhile waits, so that it comes after."""
+        self._reading += 1
         try:
             await self._read_all()
         finally:
-            if self._socket is not None:
-                asyncio.get_running_loop().add_reader(self._socket.fileno(), self.read_pending)
+            self._reading -= 1
+            linknews.guarded(self.take_in)
 
     async def _dump_again(self) -> None:
-        """Read everything, however often it takes."""
-        while True:
+        """Read everything, however often it takes; again if more was lost meanwhile."""
+        while self._lost:
+            self._lost = False
             try:
                 await self._dump()
             except (TapbondError, OSError) as error:
                 log.warning("cannot read the links, trying again", error=str(error))
-                self._unwatch()
+                self._lost = True
                 await asyncio.sleep(AGAIN_S)
-            else:
-                return
 
     async def _read_all(self) -> None:
         found = await self._rtnetlink.links()
@@ -216,38 +204,9 @@ class Links:
                 self._addresses[link.ifindex] = present
                 self._tell_addresses(link.ifindex)
 
-    def _parse(self, data: bytes) -> None:
-        """Take one datagram of messages apart; those of the bridge's port state are not links."""
-        when_ns = self._clock()
-        self._glance(data, when_ns)
-        for message in self._marshal.parse(data):
-            kind = message["header"]["type"]
-            if kind in (RTM_NEWLINK, RTM_DELLINK) and message["family"] == socket.AF_BRIDGE:
-                continue
-            if kind == RTM_NEWLINK:
-                self._store(link_from_message(message, self._rtnetlink.netns), when_ns)
-            elif kind == RTM_DELLINK:
-                self.last_counters = counters_from_message(message)
-                self._drop(link_from_message(message, self._rtnetlink.netns), when_ns)
-                self.last_counters = None
-            elif kind in (RTM_NEWADDR, RTM_DELADDR):
-                self._address(message["index"], address_from_message(message), kind == RTM_NEWADDR)
-
-    def _glance(self, data: bytes, when_ns: int) -> None:
-        """Take the flags of a link that is known out of the fixed header, before anything else is decoded.
-
-        Decoding all attributes takes most of a millisecond, and a switchover waits for nothing but these.
-        """
-        if len(data) < LINK_HEADER.size:
-            return
-        _, kind, _, _, _, family, _, ifindex, flags, _ = LINK_HEADER.unpack_from(data)
-        link = self.by_index.get(ifindex)
-        if kind == RTM_NEWLINK and family != socket.AF_BRIDGE and link is not None:
-            up, carrier = bool(flags & IFF_UP), bool(flags & IFF_LOWER_UP)
-            self._store(msgspec.structs.replace(link, up=up, carrier=carrier), when_ns)
-
     def _store(self, link: Link, when_ns: int, detector: Detector = Detector.NETLINK) -> None:
-        if self.by_index.get(link.ifindex) == link:
+        known = self.by_index.get(link.ifindex)
+        if known is link or known == link:
             return
         self.by_index[link.ifindex] = link
         for listener in self._listeners:

@@ -22,22 +22,28 @@ class Master:
         name: of the interface.
         rtnetlink: an open one.
         lost: is called with the reason when the TAP has gone.
+        queues: see Tap.
 
     Raises:
         RightsError, TapError: see Tap.
     """
 
-    def __init__(self, name: str, rtnetlink: Rtnetlink, lost: Callable[[str], None]) -> None:
+    def __init__(self, name: str, rtnetlink: Rtnetlink, lost: Callable[[str], None], queues: int = 1) -> None:
         self.name = name
         self.ifindex = 0
         """Known after set_up()."""
         self._rtnetlink = rtnetlink
         self._lost = lost
-        self._tap = Tap(name)
+        self._tap = Tap(name, queues)
 
-    def fileno(self) -> int:
-        """Return the descriptor that carries the frames."""
-        return self._tap.fileno()
+    @property
+    def queues(self) -> int:
+        """How many queues it has."""
+        return self._tap.queues
+
+    def filenos(self) -> list[int]:
+        """Return the descriptors that carry the frames, one a queue."""
+        return self._tap.filenos()
 
     @property
     def interface(self) -> str:

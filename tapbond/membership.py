@@ -79,6 +79,12 @@ class Membership:
         self._primary_known = False
         self._closing = False
 
+    def change(self, settings: Settings) -> None:
+        """Go by other settings, the slaves that there are included."""
+        self._settings = settings
+        for slave in self._selector.slaves:
+            slave.delays.change(settings.updelay_ns, settings.downdelay_ns, settings.hold_down_ns)
+
     def slave(self, name: str) -> Slave:
         """Return the slave of this name.
 
@@ -94,6 +100,10 @@ class Membership:
     def slave_of(self, link: Link) -> Slave | None:
         """Return the slave on this link, if it is one."""
         return next((slave for slave in self._selector.slaves if slave.link.key == link.key), None)
+
+    def concerns(self, ifindex: int) -> bool:
+        """Return whether a link is a slave, or about to become one."""
+        return ifindex in self._under_way or any(slave.link.ifindex == ifindex for slave in self._selector.slaves)
 
     def consider(self, link: Link) -> None:
         """Register a link in the background if it is meant for us; a refusal is logged once."""

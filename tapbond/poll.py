@@ -90,6 +90,12 @@ class CarrierPoll:
             if waiting is not None:
                 waiting.cancel()
 
+    def change(self, interval_s: float) -> None:
+        """Poll at another interval; nothing is missed meanwhile, as start() compares everything first."""
+        self.stop()
+        self._interval_s = interval_s
+        self.start()
+
     def compare(self) -> None:
         """Compare what the devices say with what is believed of them; once more if that is under way."""
         self._again = True

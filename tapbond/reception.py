@@ -7,6 +7,7 @@ that was added to a device's lists by hand: so they are read once a second too.
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -25,6 +26,8 @@ RTNLGRP_IPV4_MCADDR = 37
 RTNLGRP_IPV6_MCADDR = 38
 
 READ_SIZE = 1 << 16
+NEWS = struct.Struct("=16x4xI")
+"""nlmsghdr and ifaddrmsg, of which only the interface's index is of interest."""
 
 
 class Reception:
@@ -67,11 +70,13 @@ class GroupNews:
     """Calls when an interface joined or left a group, where the kernel tells it.
 
     Args:
+        ifindex: the interface.
         told: is called on the event loop.
         make_socket: makes a socket in the TAP's network namespace.
     """
 
-    def __init__(self, told: Callable[[], None], make_socket: MakeSocket = socket.socket) -> None:
+    def __init__(self, ifindex: int, told: Callable[[], None], make_socket: MakeSocket = socket.socket) -> None:
+        self._ifindex = ifindex
         self._told = told
         self._make_socket = make_socket
         self._socket: socket.socket | None = None
@@ -103,7 +108,10 @@ class GroupNews:
             self._socket = None
 
     def _read(self) -> None:
+        ours = False
         with contextlib.suppress(BlockingIOError):
             while self._socket is not None:
-                self._socket.recv(READ_SIZE)
-        self._told()
+                data = self._socket.recv(READ_SIZE)
+                ours |= len(data) >= NEWS.size and NEWS.unpack_from(data)[0] == self._ifindex
+        if ours:
+            self._told()

@@ -14,9 +14,10 @@ from tapbond.errors import LinkRequestError, NoSuchInterfaceError, RefusedError,
 from tapbond.isolation import Isolation
 from tapbond.journal import Journal, Original, undo
 from tapbond.label import Label
+from tapbond.linkmessage import Interface
 from tapbond.macpolicy import POLICIES, MacPolicy
 from tapbond.model import Link, MacPolicyName
-from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Interface, Rtnetlink
+from tapbond.rtnetlink import ADDR_GEN_MODE_NONE, Rtnetlink
 from tapbond.slave import Slave
 
 log = structlog.get_logger()

@@ -5,9 +5,7 @@ A socket of its own for each, in the thread (and so in the network namespace) of
 
 import errno
 import os
-import socket
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -20,28 +18,19 @@ from tapbond.rtmessage import (
     RTM_GETNEIGH,
     RTM_GETROUTE,
     Message,
-    align,
     parse_attributes,
 )
 from tapbond.rtnetlink import Rtnetlink
+from tapbond.rtsocket import NLM_F_ACK, NLMSG_ERROR, answers, dump, error_code, open_socket, request
 
 log = structlog.get_logger()
 
-SOL_NETLINK = 270
-NETLINK_CAP_ACK = 10
-NETLINK_EXT_ACK = 11
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
-NLM_F_DUMP_INTR = 0x10
-NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLMSGERR_ATTR_MSG = 1
 ACK_LEN = 4 + NLMSG.size
 """The error and the header of the request that it is about; after it come attributes (NETLINK_CAP_ACK)."""
 
-DEADLINE_S = 5.0
-READ_SIZE = 1 << 18
 BATCH = 64
 """Requests in one datagram: their answers must fit into the socket's buffer."""
-DUMP_TRIES = 10
 
 
 class RtBatch:
@@ -76,85 +65,36 @@ class RtBatch:
             raise errors[0]
 
 
-def _open() -> socket.socket:
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-    opened.settimeout(DEADLINE_S)
-    for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
-        opened.setsockopt(SOL_NETLINK, option, 1)
-    opened.bind((0, 0))
-    return opened
-
-
 def _dump() -> list[Message]:
-    with _open() as rtnetlink:
+    with open_socket() as rtnetlink:
         return [
-            message
+            Message.parse(kind - 2, payload)
             for kind in (RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH)
-            for message in _dump_kind(rtnetlink, kind)
+            for payload in dump(rtnetlink, "routes and addresses", kind, bytes(HEADER_LEN[kind - 2]))
         ]
-
-
-def _dump_kind(rtnetlink: socket.socket, kind: int) -> list[Message]:
-    """Read one table; again when it changed meanwhile (netlink(7), NLM_F_DUMP_INTR)."""
-    new = kind - 2
-    body = bytes(HEADER_LEN[new])
-    for attempt in range(1, DUMP_TRIES + 1):
-        length = NLMSG.size + len(body)
-        rtnetlink.send(NLMSG.pack(length, kind, NLM_F_REQUEST | NLM_F_DUMP, attempt, 0) + body)
-        found, whole = [], True
-        for number, flags, sequence, payload in _answers(rtnetlink):
-            if sequence != attempt:
-                continue
-            whole = whole and not flags & NLM_F_DUMP_INTR
-            if number == NLMSG_DONE:
-                break
-            if number == NLMSG_ERROR:
-                code = -int.from_bytes(payload[:4], sys.byteorder, signed=True)
-                raise LinkRequestError("routes and addresses", code, os.strerror(code))
-            if number == new:
-                found.append(Message.parse(new, payload))
-        if whole:
-            return found
-    raise LinkRequestError("routes and addresses", errno.EAGAIN, "they change too fast to be read")
-
-
-def _answers(rtnetlink: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
-    """Read for ever: type, flags, sequence and payload of each message."""
-    while True:
-        try:
-            data = rtnetlink.recv(READ_SIZE)
-        except OSError as error:
-            raise TapbondError(f"rtnetlink does not answer: {error.strerror or error}") from error
-        offset = 0
-        while offset + NLMSG.size <= len(data):
-            length, number, flags, sequence, _ = NLMSG.unpack_from(data, offset)
-            yield number, flags, sequence, data[offset + NLMSG.size : offset + length]
-            offset += align(max(length, NLMSG.size))
 
 
 def _do(steps: Sequence[Step]) -> list[TapbondError]:
     errors: list[TapbondError] = []
-    with _open() as rtnetlink:
+    with open_socket() as rtnetlink:
         for start in range(0, len(steps), BATCH):
             batch = steps[start : start + BATCH]
             rtnetlink.send(b"".join(_request(step, sequence) for sequence, step in enumerate(batch)))
-            answers = _answers(rtnetlink)
+            replies = answers(rtnetlink)
             for _ in batch:
-                number, _, sequence, payload = next(answers)
+                number, _, sequence, payload = next(replies)
                 if number == NLMSG_ERROR and (error := _refusal(batch[sequence], payload)) is not None:
                     errors.append(error)
     return errors
 
 
 def _request(step: Step, sequence: int) -> bytes:
-    body = step.message.encode()
-    flags = NLM_F_REQUEST | NLM_F_ACK | step.flags
-    return NLMSG.pack(NLMSG.size + len(body), step.message.kind, flags, sequence, 0) + body
+    return request(step.message.kind, NLM_F_ACK | step.flags, sequence, step.message.encode())
 
 
 def _refusal(step: Step, payload: bytes) -> TapbondError | None:
     """Return what an answer means; the kernel's own words where it has some (NLMSGERR_ATTR_MSG)."""
-    code = -int.from_bytes(payload[:4], sys.byteorder, signed=True)
+    code = error_code(payload)
     if code == 0 or code in step.tolerated:
         return None
     if code == errno.ENODEV:

@@ -8,89 +8,29 @@ import asyncio
 import errno
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any, Self, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from tapbond.errors import LinkRequestError, NoSuchInterfaceError, RightsError
-from tapbond.model import LINK_COUNTER_FIELDS, Link, LinkCounters
+from tapbond.linkmessage import (
+    ALL_ADDRESSES,
+    ALL_LINKS,
+    RTM_GETLINK,
+    Interface,
+    address_of,
+    known_link,
+    link_request,
+)
+from tapbond.model import Link
 from tapbond.netns import Netns, own_inode
+from tapbond.rtmessage import RTM_GETADDR
+from tapbond.rtsocket import ask, dump, open_socket
 
 T = TypeVar("T")
-Interface = IPv4Interface | IPv6Interface
 
-ARPHRD_ETHER = 1
-ETH_P_8021Q = 0x8100
-IFF_UP = 0x1
-IFF_LOWER_UP = 0x10000
 ADDR_GEN_MODE_NONE = 1
-
-
-def link_from_message(message: Any, netns: int = 0) -> Link:
-    """Return the Link that an RTM_NEWLINK or RTM_DELLINK message from a namespace describes."""
-    info = message.get_attr("IFLA_LINKINFO")
-    return Link(
-        ifindex=message["index"],
-        name=message.get_attr("IFLA_IFNAME") or "",
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        permanent_mac=message.get_attr("IFLA_PERM_ADDRESS") or "",
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        up=bool(message["flags"] & IFF_UP),
-        carrier=bool(message["flags"] & IFF_LOWER_UP),
-        ethernet=message["ifi_type"] == ARPHRD_ETHER,
-        master=message.get_attr("IFLA_MASTER") or 0,
-        qdisc=message.get_attr("IFLA_QDISC") or "",
-        kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
-        addr_gen_mode=_addr_gen_mode(message),
-        min_mtu=message.get_attr("IFLA_MIN_MTU") or 0,
-        max_mtu=message.get_attr("IFLA_MAX_MTU") or 0,
-        promiscuity=message.get_attr("IFLA_PROMISCUITY") or 0,
-        allmulti=message.get_attr("IFLA_ALLMULTI") or 0,
-        parent=_parent(message),
-        vlan=_vlan(info),
-        alias=message.get_attr("IFLA_IFALIAS") or "",
-        altnames=_altnames(message),
-        netns=netns,
-    )
-
-
-def counters_from_message(message: Any) -> LinkCounters | None:
-    """Return what the link's driver has counted, None: the message does not tell."""
-    told = message.get_attr("IFLA_STATS64")
-    return LinkCounters(**{field: told.get(field) or 0 for field in LINK_COUNTER_FIELDS}) if told else None
-
-
-def _parent(message: Any) -> int:
-    """Return IFLA_LINK, unless it is an index in another namespace (IFLA_LINK_NETNSID), where it means nothing."""
-    if message.get_attr("IFLA_LINK_NETNSID") is not None:
-        return 0
-    return message.get_attr("IFLA_LINK") or 0
-
-
-def _vlan(info: Any) -> tuple[int, int] | None:
-    data = info.get_attr("IFLA_INFO_DATA") if info and info.get_attr("IFLA_INFO_KIND") == "vlan" else None
-    if data is None:
-        return None
-    return data.get_attr("IFLA_VLAN_PROTOCOL") or ETH_P_8021Q, data.get_attr("IFLA_VLAN_ID")
-
-
-def _altnames(message: Any) -> frozenset[str]:
-    properties = message.get_attr("IFLA_PROP_LIST")
-    return frozenset(properties.get_attrs("IFLA_ALT_IFNAME") if properties else ())
-
-
-def _addr_gen_mode(message: Any) -> int | None:
-    families = message.get_attr("IFLA_AF_SPEC")
-    inet6 = families.get_attr("AF_INET6") if families else None
-    return inet6.get_attr("IFLA_INET6_ADDR_GEN_MODE") if inet6 else None
-
-
-def address_from_message(message: Any) -> Interface:
-    """Return the address with its prefix length that an RTM_NEWADDR or RTM_DELADDR message is about."""
-    address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return ip_interface(f"{address}/{message['prefixlen']}")
 
 
 class Rtnetlink:
@@ -163,16 +103,11 @@ class Rtnetlink:
 
     async def links(self) -> list[Link]:
         """Return all links."""
-        messages = await self.request("links", lambda ipr: list(ipr.get_links()))
-        return [link_from_message(message, self.netns) for message in messages]
+        return await self.request("links", lambda _ipr: _links(self.netns))
 
     async def addresses(self) -> dict[int, set[Interface]]:
         """Return the addresses of all links by ifindex."""
-        messages = await self.request("addresses", lambda ipr: list(ipr.get_addr()))
-        found: dict[int, set[Interface]] = {}
-        for message in messages:
-            found.setdefault(message["index"], set()).add(address_from_message(message))
-        return found
+        return await self.request("addresses", lambda _ipr: _addresses())
 
     async def _set(self, link: Link, what: str, **attributes: Any) -> None:
         await self.request(f"{link.name}: {what}", lambda ipr: ipr.link("set", index=link.ifindex, **attributes))
@@ -259,8 +194,29 @@ class Rtnetlink:
 
     async def find(self, name: str) -> Link | None:
         """Return the link of this name as it is now, None: there is none."""
-        return next((link for link in await self.links() if link.name == name), None)
+        return await self.request(name, lambda _ipr: _find(name, self.netns))
 
     async def delete(self, link: Link) -> None:
         """Delete a link."""
         await self.request(f"{link.name}: cannot delete", lambda ipr: ipr.link("del", index=link.ifindex))
+
+
+def _links(netns: int) -> list[Link]:
+    with open_socket() as rtnetlink:
+        return [known_link(payload, netns) for payload in dump(rtnetlink, "links", RTM_GETLINK, ALL_LINKS)]
+
+
+def _addresses() -> dict[int, set[Interface]]:
+    found: dict[int, set[Interface]] = {}
+    with open_socket() as rtnetlink:
+        for payload in dump(rtnetlink, "addresses", RTM_GETADDR, ALL_ADDRESSES):
+            ifindex, address = address_of(payload)
+            found.setdefault(ifindex, set()).add(address)
+    return found
+
+
+def _find(name: str, netns: int) -> Link | None:
+    with open_socket() as rtnetlink:
+        payload = ask(rtnetlink, name, RTM_GETLINK, link_request(name))
+    link = None if payload is None else known_link(payload, netns)
+    return link if link is not None and link.name == name else None  # it may be a further name (IFLA_ALT_IFNAME)

@@ -109,6 +109,11 @@ class Selector:
             slave.sticky = sticky
         self.decide(Detector.CONTROL, self._clock(), "rank changed")
 
+    def reselect(self, when: Reselect) -> None:
+        """Let better slaves take over at other times, and decide by it."""
+        self._reselect = when
+        self.decide(Detector.CONTROL, self._clock(), "configuration changed")
+
     def remove(self, slave: Slave, detector: Detector, when_ns: int, cause: str) -> None:
         """Take a slave out of the choice; its port may be detached then."""
         self.slaves.remove(slave)

@@ -3,15 +3,17 @@
 Frozen: what can be changed while a failover runs has a method of Failover.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
 from tapbond.errors import TapbondError
 from tapbond.metrics.address import Address
 from tapbond.model import DataPathName, MacPolicyName, ReceiveMode, Reselect, Slots
+from tapbond.queues import QUEUES_MAX, queue_count
 
 US = 1000
 MS = 1_000_000
@@ -78,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reselect: Reselect = Reselect.ALWAYS
     isolation: str = AUTO
     datapath: DataPathName = DataPathName.COPY
+    queues: int | Literal["auto"] = 1
+    """Of the TAP, each with a pump of its own; ``auto``: by the number of processors (tapbond.queues)."""
     slave_netns: str | None = None
     """Network namespace of the slaves: a name of ``ip netns``, a path, or a process id; None: this one."""
     adopt: bool = False
@@ -132,10 +136,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ):
             if wrong:
                 raise TapbondError(f"{self.name}: {reason}")
+        if not isinstance(self.queues, str) and not 1 <= self.queues <= QUEUES_MAX:
+            raise TapbondError(f"{self.name}: {self.queues} queues: 1 to {QUEUES_MAX}, or auto")
+        if self.datapath is DataPathName.REDIRECT and self.queues not in (1, AUTO):
+            raise TapbondError(
+                f"{self.name}: --queues {self.queues} does not go with --datapath redirect: there the"
+                " kernel carries the frames (leave it out, or use --queues auto)"
+            )
         if self.datapath is DataPathName.REDIRECT and (reason := self.copies_because()):
             raise TapbondError(
                 f"{self.name}: --datapath redirect: {reason} (use --datapath copy, or leave it out)"
             )
+
+    def queue_count(self) -> int:
+        """Return how many queues that makes on this machine."""
+        copies = self.datapath is DataPathName.COPY
+        return queue_count(self.queues, len(os.sched_getaffinity(0)), copies=copies)
 
     def copies_because(self) -> str:
         """Return what was asked for that only the copy path has, empty: nothing."""

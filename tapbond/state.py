@@ -114,6 +114,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What carries the frames now: ``copy`` or ``redirect``."""
     datapath_reason: str = ""
     """Why they are copied though ``redirect`` or ``auto`` was asked for."""
+    queues: int = 1
+    """Of its TAP, each with a pump of its own."""
     slaves: tuple[SlaveStatus, ...]
     counters: Counters
     """Sums over all slaves that ever were; ``tx_dropped`` and ``rx_dropped`` include the TAP's own."""

@@ -35,7 +35,7 @@ class TapView:
         self._ifindex = ifindex
         self._inquiry = Inquiry(make_socket)
         self._ethtool = Ethtool(make_socket)
-        self._news = GroupNews(told, make_socket)
+        self._news = GroupNews(ifindex, told, make_socket)
         if not self._news.open():
             log.debug("the kernel does not tell of groups: they are compared once a second")
 

@@ -1,22 +1,16 @@
-"""The failover interface itself: a TAP. The only file that knows python-pytun.
+"""The failover interface itself: a TAP.
 
-What pytun leaves out is done here on its descriptor: O_NONBLOCK, O_CLOEXEC, TUNSETOFFLOAD, TUNSETVNETHDRSZ
-and TUNSETCARRIER (include/uapi/linux/if_tun.h).
+What python-pytun leaves out is done here on its descriptors: TUNSETOFFLOAD, TUNSETVNETHDRSZ and TUNSETCARRIER
+(include/uapi/linux/if_tun.h). They hold for the whole device, whichever of its queues they are set on.
 """
 
 import errno
 import fcntl
-import os
 import struct
-from pathlib import Path
 
-import pytun
-
-from tapbond.errors import RightsError, TapError
+from tapbond.errors import TapError
 from tapbond.netns import Netns
-
-IFF_NO_CARRIER = 0x40
-"""Create the TAP with its carrier off; since Linux 6.0, ignored before that."""
+from tapbond.tapqueues import open_queues
 
 TUNSETVNETHDRSZ = 0x400454D8
 TUNSETOFFLOAD = 0x400454D0
@@ -43,7 +37,6 @@ OFFLOADS = {"tso+uso": TSO | TUN_F_USO4 | TUN_F_USO6, "tso": TSO, "none": 0}
 """Tried in this order; USO needs Linux 6.2."""
 
 NAME_MAX = 15
-DEVICE = "/dev/net/tun"
 
 
 class Tap:
@@ -51,34 +44,41 @@ class Tap:
 
     Args:
         name: of the interface; an existing persistent TAP of this name is attached to.
+        queues: how many; more than one need a TAP with multi_queue, if it exists already.
 
     Raises:
         RightsError: /dev/net/tun or the interface may not be opened.
         TapError: no TAP here, the name is taken, or it is no name for an interface.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, queues: int = 1) -> None:
         if not 0 < len(name.encode()) <= NAME_MAX or name in (".", "..") or set(name) & set("/: \t\n%"):
             raise TapError(
                 f"{name}: not a name for an interface (1 to {NAME_MAX} bytes, no space, slash, colon or percent)"
             )
         self.name = name
-        self._device = _open(name)
+        self._devices = open_queues(name, queues)
         try:
-            fd = self._device.fileno()
-            os.set_blocking(fd, False)
-            os.set_inheritable(fd, False)
-            fcntl.ioctl(fd, TUNSETVNETHDRSZ, INT.pack(VNET_HEADER_LEN))
+            fcntl.ioctl(self.fileno(), TUNSETVNETHDRSZ, INT.pack(VNET_HEADER_LEN))
             self.set_carrier(False)
             self.offload = self._set_offload()
             """Which of OFFLOADS this kernel granted."""
         except OSError as error:
-            self._device.close()
+            self.close()
             raise TapError(f"{name}: cannot set the TAP up: {error.strerror}") from error
 
     def fileno(self) -> int:
-        """Return the descriptor that carries the frames."""
-        return int(self._device.fileno())
+        """Return the first queue's descriptor, by which the whole device is set."""
+        return int(self._devices[0].fileno())
+
+    @property
+    def queues(self) -> int:
+        """How many there are."""
+        return len(self._devices)
+
+    def filenos(self) -> list[int]:
+        """Return the descriptors that carry the frames, one a queue."""
+        return [int(device.fileno()) for device in self._devices]
 
     @property
     def persistent(self) -> bool:
@@ -117,7 +117,8 @@ class Tap:
 
     def close(self) -> None:
         """Close it; the interface vanishes unless it is persistent. Again is harmless."""
-        self._device.close()
+        for device in reversed(self._devices):
+            device.close()
 
     def _set_offload(self) -> str:
         for name, flags in OFFLOADS.items():
@@ -129,43 +130,3 @@ class Tap:
             else:
                 return name
         raise TapError(f"{self.name}: the kernel's TAP takes no offload setting at all")
-
-
-def check_device(device: Path = Path(DEVICE)) -> None:
-    """Open the TAP's device; nothing else tells whether that is allowed.
-
-    Raises:
-        RightsError: it may not be opened, with the way out.
-        TapError: it does not exist, or does not work.
-    """
-    try:
-        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
-    except PermissionError as error:
-        raise RightsError(f"{device}: may not be opened (as root: chmod 666 {device}; or run as root)") from error
-    except FileNotFoundError as error:
-        raise TapError(f"{device}: does not exist (modprobe tun; in a container: --device {device})") from error
-    except OSError as error:
-        raise TapError(f"{device}: cannot be opened: {error.strerror}") from error
-
-
-def _open(name: str) -> pytun.TunTapDevice:
-    check_device()
-    flags = pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR | IFF_NO_CARRIER
-    try:
-        return pytun.TunTapDevice(name, flags=flags)
-    except (OSError, pytun.Error) as error:
-        raise _refusal(name, error) from error
-
-
-def _refusal(name: str, error: Exception) -> TapError | RightsError:
-    """Return what TUNSETIFF meant: tun_set_iff() in drivers/net/tun.c."""
-    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-    if code == errno.EBUSY:
-        return TapError(f"{name}: the TAP is in use by another process")
-    if code == errno.EINVAL:
-        return TapError(f"{name}: exists already and is not a TAP")
-    if code in (errno.EPERM, errno.EACCES):
-        return RightsError(
-            f"{name}: may not make a TAP (needs CAP_NET_ADMIN: be root, or root of a user namespace: unshare -Urn)"
-        )
-    return TapError(f"{name}: cannot make the TAP: {error}")

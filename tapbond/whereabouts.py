@@ -120,6 +120,8 @@ class Whereabouts:
         """Return whether a link is the TAP, also in the moment when it has just arrived."""
         if link.key == self.link.key:
             return True
+        if self.at_home and self.link.ifindex:
+            return False  # it is seen, and another one: asking takes the kernel's RTNL lock
         return link.kind == TUN and link.name == self._master.interface and link.netns == self._inode()
 
     # What is set on it.
@@ -155,9 +157,11 @@ class Whereabouts:
         elif link.kind in STACKABLE and link.netns == self.link.netns:
             self._addresses_changed()
 
-    def addresses_changed(self, ifindex: int) -> None:  # noqa: ARG002
+    def addresses_changed(self, ifindex: int) -> None:
         """Tell of other addresses; those of links on top of the TAP count, too."""
-        self._addresses_changed()
+        link = self.place.links.by_index.get(ifindex)
+        if link is None or link.key == self.link.key or link.kind in STACKABLE:
+            self._addresses_changed()
 
     # Looking.
 

@@ -23,6 +23,9 @@ struct lab_spin {
  * spin_body() - Spin, at SCHED_IDLE (sched(7)): no processor gets to sleep, no other thread waits
  * @arg:	The threads
  *
+ * SCHED_IDLE gives way to a thread that wakes up, but one that called sched_yield() is not woken:
+ * it would wait until the next tick, some ms. So this one yields in its turn, all the time.
+ *
  * Return: NULL
  */
 static void *spin_body(void *arg)
@@ -33,7 +36,7 @@ static void *spin_body(void *arg)
 	if (sched_setscheduler(0, SCHED_IDLE, &none))
 		return NULL;
 	while (!lab_stopping(&spin->stop))
-		;
+		sched_yield();
 	return NULL;
 }
 

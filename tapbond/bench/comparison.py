@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from tapbond.bench import loads, outages
+from tapbond.bench.failures import FAILURES, as_ours
 from tapbond.bench.loads import FAILOVER, LOADS, Load
 from tapbond.bench.machine import machine
 from tapbond.bench.result import Result, Series, Trial
-from tapbond.bench.subjects import FAILOVERS, SUBJECTS, Site
+from tapbond.bench.subjects import FAILOVERS, OURS, SUBJECTS, Site
 from tapbond.errors import TapbondError
 
 if TYPE_CHECKING:
@@ -26,41 +24,11 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Key = tuple[str, str, str, str]
 
-FAILURES = (TapbondError, OSError, TimeoutError, subprocess.SubprocessError, NetlinkError)
 NS_PER_S = 1e9
 
 
-def compare(settings: Settings, say: Say) -> Result:
-    """Measure.
-
-    Args:
-        settings: what, how often, how long.
-        say: is told how far it is, a line each.
-
-    Raises:
-        TapbondError: nothing of what was asked for can be measured here, or tapbond itself failed.
-    """
-    begin, where = time.monotonic_ns(), machine()
-    run = Comparison(settings, say)
-    run.play()
-    if not run.values and not run.trials:
-        raise TapbondError(f"nothing was measured: {'; '.join(run.skipped) or 'no load fits a subject'}")
-    return Result(
-        machine=where,
-        settings=settings,
-        skipped=tuple(run.skipped),
-        series=tuple(
-            Series(load=load, direction=direction, subject=subject, metric=metric, values=tuple(values))
-            for (load, direction, subject, metric), values in run.values.items()
-        ),
-        trials=tuple(run.trials),
-        seconds=round((time.monotonic_ns() - begin) / NS_PER_S, 1),
-        load_average_end=os.getloadavg(),
-    )
-
-
 class Comparison:
-    """One run, and what it has found so far.
+    """One run, and what it has found so far: whatever ends it, result() has that.
 
     Args:
         settings: what, how often, how long.
@@ -74,9 +42,44 @@ class Comparison:
         self.skipped: list[str] = []
         self._settings = settings
         self._say = say
+        self._begin, self._machine = time.monotonic_ns(), machine()
+
+    def result(self, partial: str = "") -> Result:
+        """Return what was found.
+
+        Args:
+            partial: why that is not all; empty: it is.
+        """
+        return Result(
+            machine=self._machine,
+            settings=self._settings,
+            skipped=tuple(self.skipped),
+            series=tuple(
+                Series(load=load, direction=direction, subject=subject, metric=metric, values=tuple(values))
+                for (load, direction, subject, metric), values in self.values.items()
+            ),
+            trials=tuple(self.trials),
+            seconds=round((time.monotonic_ns() - self._begin) / NS_PER_S, 1),
+            load_average_end=os.getloadavg(),
+            partial=partial,
+        )
+
+    @property
+    def found_something(self) -> bool:
+        """Whether anything was measured."""
+        return bool(self.values or self.trials)
 
     def play(self) -> None:
-        """Do all that was asked for; what cannot be had here is skipped with a line."""
+        """Do all that was asked for; what cannot be had here is skipped with a line.
+
+        Raises:
+            TapbondError: nothing of what was asked for can be measured here, or tapbond itself failed.
+        """
+        self._play()
+        if not self.found_something:
+            raise TapbondError(f"nothing was measured: {'; '.join(self.skipped) or 'no load fits a subject'}")
+
+    def _play(self) -> None:
         subjects = self._available((name, SUBJECTS[name].missing) for name in self._settings.subjects)
         wanted = [name for name in self._settings.loads if name != FAILOVER]
         chosen = [LOADS[name] for name in self._available((name, LOADS[name].missing) for name in wanted)]
@@ -109,8 +112,8 @@ class Comparison:
                 bed = SUBJECTS[name].build(Site(stack, mtu, self._settings.tapbond_options))
                 bed.wait_reachable()
             except FAILURES as error:
-                if name in FAILOVERS:
-                    raise _as_ours(name, error) from error  # ours has to work, the others may not fit here
+                if name in OURS:
+                    raise as_ours(name, error) from error  # ours has to work, the others may not fit here
                 self._skip(f"{name}, MTU {mtu}: {error}")
             else:
                 beds[name] = bed
@@ -128,8 +131,8 @@ class Comparison:
         try:
             found = load.measure(beds[name], direction, self._settings.seconds)
         except FAILURES as error:
-            if name in FAILOVERS:
-                raise _as_ours(f"{name}, {load.name} {direction}", error) from error
+            if name in OURS:
+                raise as_ours(f"{name}, {load.name} {direction}", error) from error
             self._skip(f"{name}, from {load.name} {direction} on: {error}")
             del beds[name]  # rounds would not be the same ones any more
             return
@@ -140,11 +143,4 @@ class Comparison:
         settings = self._settings
         with ExitStack() as stack:
             site = Site(stack, loads.MTU, settings.tapbond_options)
-            try:
-                self.trials = outages.measure(site, names, settings.repetitions, settings.rate, self._say)
-            except FAILURES as error:
-                raise _as_ours(FAILOVER, error) from error
-
-
-def _as_ours(what: str, error: Exception) -> TapbondError:
-    return error if isinstance(error, TapbondError) else TapbondError(f"{what}: {error}")
+            outages.measure(site, names, settings, take=self.trials.extend, say=self._say, skip=self._skip)

@@ -1,33 +1,53 @@
-"""The failover load: each event again and again under numbered frames, beside times without any event."""
+"""The failover load: each event again and again under numbered frames, beside times without any event.
+
+Three failovers go through it; of tapbond's copy path each detector does by itself what it can see.
+
+    netlink    --poll 0, and the host sends nothing that could fail        a lost carrier
+    poll       deaf (tapbond.bench.deaf), and the host sends nothing       a lost carrier
+    pump       deaf, and no poll: only its own sends that fail             a lost carrier, set down, unplugged
+
+A socket tells the pump that its link was set down or unplugged even if nothing is sent: netlink is not alone then.
+"""
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
+from tapbond.bench.arena import RESTORED, Arena
 from tapbond.bench.bed import Bed
-from tapbond.bench.result import Trial
-from tapbond.bench.subjects import BASE, PRIMARY, STANDBY, Site, run_options, start_tapbond
+from tapbond.bench.deaf import SIGNAL
+from tapbond.bench.failures import FAILURES, as_ours
+from tapbond.bench.loads import BOTH, FAILOVER
+from tapbond.bench.subjects import (
+    BASE,
+    OURS,
+    PRIMARY,
+    STANDBY,
+    TAP,
+    isolate,
+    start_ovs,
+    start_tapbond,
+)
 from tapbond.errors import ControlError, TapbondError
-from tapbond.lab.demo.outcome import Evidence, Row, rows
 from tapbond.lab.demo.plan import STEPS, Step
-from tapbond.lab.report import StreamRecord
 from tapbond.lab.topology import FAR_V4, Pair
-from tapbond.lab.traffic import UdpFlow
+from tapbond.lab.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tapbond.bench.openvswitch import OpenVSwitch
+    from tapbond.bench.plan import Settings
+    from tapbond.bench.result import Trial
+    from tapbond.bench.subjects import Site
+    from tapbond.lab.demo.plan import Stage
     from tapbond.lab.process import FailoverProcess
     from tapbond.lab.topology import Lab
     from tapbond.model import Switchover
+    from tapbond.state import Status
 
-PORTS = (5421, 5422)
-SPACING_S = 0.5
-"""From one event to the next: an updelay, a drain, the announcements, and some quiet."""
-SPARE_S = 2.0
-NS_PER_S = 1_000_000_000
 PROBING = ("--probe", FAR_V4, "--probe-interval", "20", "--probe-missed", "2", "--probe-grace", "200")
 SILENT_STEPS = (
     Step(
@@ -46,100 +66,93 @@ SILENT_STEPS = (
     ),
 )
 QUIET_STEPS = (Step(name="quiet", label="(no event)", to="", planned=True, make=lambda _: time.monotonic_ns()),)
-NO_STREAM = StreamRecord(
-    started_ns=0,
-    ended_ns=0,
-    first_ns=(),
-    last_ns=(),
-    bytes_total=(),
-    sent=0,
-    received=0,
-    send_error=0,
-    receive_error=0,
-)
+BY_NAME = {step.name: step for step in STEPS}
+UNDO: dict[str, Callable[[Lab], int]] = {
+    "carrier-lost": lambda lab: lab.restore_carrier(PRIMARY),
+    "primary-down": lambda lab: lab.up(PRIMARY),
+    "unplug": lambda lab: lab.plug(PRIMARY),
+}
+ALONE: dict[str, tuple[str, ...]] = {
+    "netlink": ("carrier-lost",),
+    "poll": ("carrier-lost",),
+    "pump": ("carrier-lost", "primary-down", "unplug"),
+}
+"""What each detector of the copy path can see by itself."""
+BACK_S = 10.0
 
 
-class Arena:
-    """Two hosts between which frames go while events happen, and what it knows of switchovers.
+class TapbondPilot:
+    """Steers a ``tapbond run``.
 
     Args:
-        name: of the subject.
-        bed: the hosts.
-        steps: the events, in turn.
-        lab: their links, where there is something to fail over.
-        running: the failover.
+        running: it.
+        deaf: it has to be told to look.
     """
 
-    def __init__(
-        self, name: str, bed: Bed, steps: Sequence[Step], lab: Any = None, running: FailoverProcess | None = None
-    ) -> None:
-        self.name = name
-        self.lab: Lab = lab
-        self._bed = bed
-        self._steps = steps
+    keeps_records = True
+
+    def __init__(self, running: FailoverProcess, *, deaf: bool = False) -> None:
         self._running = running
+        self._deaf = deaf
 
     def switch(self, slave: str | None) -> int:
-        """Switch by hand, or let the rules choose again; return the time.monotonic_ns() from right before."""
-        assert self._running is not None  # noqa: S101 - only a failover has such steps
+        """Switch by hand, or let the rules choose again."""
         with self._running.client() as client:
             at = time.monotonic_ns()
             client.call("Switch", slave=slave)
         return at
 
-    def wait_reachable(self) -> None:
-        """Wait until the far host answers; TimeoutError."""
-        self._bed.wait_reachable()
+    def active(self) -> str | None:
+        """Return which slave sends; TapbondError: it has ended."""
+        return self._status().active
 
-    def play(self, repetition: int, rate: int) -> list[Trial]:
-        """Let each event happen once; TapbondError: the failover ended."""
-        seconds = SPACING_S * (len(self._steps) + 1)
-        with ExitStack() as stack:
-            flows = [self._flow(direction, rate, seconds) for direction in ("to far", "from far")]
-            for flow in flows:
-                stack.enter_context(flow).start()
-            _sleep_until(time.monotonic_ns() + int(SPACING_S * NS_PER_S))
-            marks: list[tuple[Step, int]] = []
-            for step in self._steps:
-                at = step.make(self)
-                marks.append((step, at))
-                _sleep_until(at + int(SPACING_S * NS_PER_S))
-        to_far, from_far = (flow.record() for flow in flows)
-        evidence = Evidence(to_far, from_far, NO_STREAM, marks, self._switchovers(marks[0][1]))
-        return [trial(self.name, repetition, row) for row in rows(evidence)]
+    def switchovers(self) -> Sequence[Switchover]:
+        """Return the last ones; TapbondError: it has ended."""
+        return self._status().last_switchovers
 
-    def _flow(self, direction: str, rate: int, seconds: float) -> UdpFlow:
-        source, sink = self._bed.ends(direction)
-        port = PORTS[direction == "from far"]
-        return UdpFlow(
-            source.namespace, sink.namespace, sink.address, port, rate=rate, seconds_max=seconds + SPARE_S
-        )
+    def is_back(self) -> bool:
+        """Look, and return whether the primary sends again."""
+        if self._deaf:
+            self._running.process.send_signal(SIGNAL)
+        return self.active() == PRIMARY
 
-    def _switchovers(self, since_ns: int) -> list[Switchover]:
-        if self._running is None:
-            return []
+    def _status(self) -> Status:
         try:
-            records = self._running.status().last_switchovers
+            return self._running.status()
         except ControlError as error:
-            raise TapbondError(f"{self.name}: tapbond run has ended{self._running.last_words()}") from error
-        return [record for record in records if record.detected_ns >= since_ns]
+            raise TapbondError(f"tapbond run has ended{self._running.last_words()}") from error
 
 
-def trial(subject: str, repetition: int, row: Row) -> Trial:
-    """Return what the demo's row says of one event."""
-    return Trial(
-        subject=subject,
-        repetition=repetition,
-        event=row.event,
-        label=row.label,
-        planned=row.planned,
-        switched=row.switched or not row.expected,
-        detector=row.detector or "",
-        detection_ms=row.detection_ms,
-        resent=row.resent,
-        to_far=row.to_far,
-        from_far=row.to_host,
-    )
+class OvsPilot:
+    """Steers a bond of Open vSwitch.
+
+    Args:
+        switch: its process.
+    """
+
+    keeps_records = False
+
+    def __init__(self, switch: OpenVSwitch) -> None:
+        self._switch = switch
+
+    def switch(self, slave: str | None) -> int:
+        """Switch by hand; None: to the primary."""
+        at = time.monotonic_ns()
+        self._switch.use(slave or PRIMARY)
+        return at
+
+    def make_again(self) -> None:
+        """Make the bond anew, and wait until its primary sends."""
+        self._switch.make_bond_again(TAP, STANDBY, PRIMARY)
+        wait_until(lambda: self.active() == PRIMARY, BACK_S, "the bond's primary")
+
+    def active(self) -> str | None:
+        """Return which slave sends."""
+        return self._switch.active()
+
+    def switchovers(self) -> Sequence[Switchover]:
+        """Return none."""
+        return ()
 
 
 def build_base(site: Site) -> Arena:
@@ -148,39 +161,120 @@ def build_base(site: Site) -> Arena:
     return Arena(BASE, Bed(pair.host, pair.far, {}), QUIET_STEPS)
 
 
-def build(site: Site, name: str, steps: Sequence[Step], *options: str) -> Arena:
-    """Build a failover."""
+def build_tapbond(site: Site, name: str, steps: Sequence[Step], *options: str) -> Arena:
+    """Build a failover of ours, with all its detectors."""
     path = "redirect" if name == "redirect" else "copy"
-    data_path = ("--datapath", path) if "--datapath" in run_options() else ()
-    lab, running = start_tapbond(site, *data_path, *options)
-    return Arena(name, Bed(lab.host, lab.far, {}), steps, lab, running)
+    lab, running = start_tapbond(site, "--datapath", path, *options)
+    return Arena(name, Bed(lab.host, lab.far, {}), steps, lab, TapbondPilot(running))
+
+
+def build_probing(site: Site, name: str) -> Arena:
+    """Build a failover of ours that probes its paths."""
+    return build_tapbond(site, name, SILENT_STEPS, *PROBING)
+
+
+def build_alone(site: Site, detector: str) -> Arena:
+    """Build a failover on the copy path that has one detector only, and no other option that was asked for."""
+    site = site._replace(tapbond_options=())
+    deaf = detector != "netlink"
+    options = () if detector == "poll" else ("--poll", "0")
+    program = ("tapbond.bench.deaf",) if deaf else ("tapbond", "run")
+    lab, running = start_tapbond(site, *options, program=program)
+    pilot = TapbondPilot(running, deaf=deaf)
+    wait_until(pilot.is_back, BACK_S, "the primary")
+    steps = [step for name in ALONE[detector] for step in (BY_NAME[name], restoring(name, pilot))]
+    directions = BOTH if detector == "pump" else ("from far",)
+    return Arena("tapbond", Bed(lab.host, lab.far, {}), steps, lab, pilot, alone=detector, directions=directions)
+
+
+def restoring(event: str, pilot: TapbondPilot) -> Step:
+    """Return a step that undoes an event, and waits until the failover has seen it."""
+
+    def make(stage: Stage) -> int:
+        at = UNDO[event](stage.lab)
+        wait_until(pilot.is_back, BACK_S, f"the primary's return from {event}")
+        return at
+
+    return Step(name=RESTORED, label="", to="", planned=True, make=make)
+
+
+def build_ovs(site: Site) -> Arena:
+    """Build Open vSwitch's bond."""
+    lab, switch = start_ovs(site, tso=True)
+    pilot = OvsPilot(switch)
+    wait_until(lambda: pilot.active() == PRIMARY, BACK_S, "the bond's primary")
+    steps = [step for step in STEPS if step.name not in ("unplug", "re-plug")]
+    steps += [BY_NAME["unplug"], replugging(pilot)]
+    return Arena("ovs-tso", Bed(lab.host, lab.far, {}), steps, lab, pilot)
+
+
+def replugging(pilot: OvsPilot) -> Step:
+    """Return a step that does by hand what the bond does not when its primary is plugged in again."""
+
+    def make(stage: Stage) -> int:
+        at = stage.lab.plug(PRIMARY)
+        isolate(stage.lab, PRIMARY)
+        pilot.make_again()
+        return at
+
+    return Step(name=RESTORED, label="", to="", planned=True, make=make)
+
+
+def builders(names: Sequence[str]) -> list[tuple[str, Callable[[Site], Arena]]]:
+    """Return who takes part, by subject, and how it is built."""
+    found: list[tuple[str, Callable[[Site], Arena]]] = [(BASE, build_base)]
+    for name in names:
+        if name in OURS:
+            found.append((name, partial(build_tapbond, name=name, steps=STEPS)))
+            found.append((name, partial(build_probing, name=name)))
+        else:
+            found.append((name, build_ovs))
+        if name == "tapbond":
+            found += [(name, partial(build_alone, detector=detector)) for detector in ALONE]
+    return found
 
 
 def measure(
-    site: Site, names: Sequence[str], repetitions: int, rate: int, say: Callable[[str], None]
-) -> list[Trial]:
-    """Let each event happen to each failover, in turn; TapbondError: one ended.
+    site: Site,
+    names: Sequence[str],
+    how: Settings,
+    *,
+    take: Callable[[Sequence[Trial]], None],
+    say: Callable[[str], None],
+    skip: Callable[[str], None],
+) -> None:
+    """Let each event happen to each failover, in turn.
 
     Args:
         site: where; its stack takes it down.
         names: of the failovers, of tapbond.bench.subjects.
-        repetitions: how often.
-        rate: frames a second each way.
+        how: how often, and at which rate.
+        take: is given what was found, as it is found.
         say: is told how far it is.
+        skip: is told why a failover that is not ours takes part no longer.
+
+    Raises:
+        TapbondError: one of ours ended, or could not be built.
     """
-    arenas = [build_base(site)]
-    for name in names:
-        arenas += [build(site, name, STEPS), build(site, name, SILENT_STEPS, *PROBING)]
-    for arena in arenas:
-        arena.wait_reachable()
-    trials: list[Trial] = []
-    for repetition in range(repetitions):
-        for arena in arenas:
-            trials += arena.play(repetition, rate)
-        say(f"failover: repetition {repetition + 1} of {repetitions}")
-    return trials
+    arenas: list[Arena] = []
 
+    def spare(name: str, error: Exception) -> None:
+        if name in (*OURS, BASE):
+            raise as_ours(f"{FAILOVER}, {name}", error) from error
+        skip(f"{FAILOVER}, {name}: {error}")
 
-def _sleep_until(at_ns: int) -> None:
-    if (left := at_ns - time.monotonic_ns()) > 0:
-        time.sleep(left / NS_PER_S)
+    for name, build in builders(names):
+        try:
+            arena = build(site)
+            arena.wait_reachable()
+            arenas.append(arena)
+        except FAILURES as error:
+            spare(name, error)
+    for repetition in range(how.repetitions):
+        for arena in tuple(arenas):
+            try:
+                take(arena.play(repetition, how.rate))
+            except FAILURES as error:
+                spare(arena.name, error)
+                arenas.remove(arena)
+        say(f"failover: repetition {repetition + 1} of {how.repetitions}")

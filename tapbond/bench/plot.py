@@ -29,7 +29,7 @@ def write(path: Path, result: Result) -> None:
 
     drawn = [load for load in LOADS.values() if any(series.load == load.name for series in result.series)]
     failovers = [name for name in FAILOVERS if any(trial.subject == name for trial in result.trials)]
-    panels = len(drawn) + len(failovers)
+    panels = max(1, len(drawn) + len(failovers))
     rows = math.ceil(panels / COLUMNS)
     with mpl.rc_context(STYLE):
         size = (PANEL[0] * min(COLUMNS, panels), PANEL[1] * rows + 0.6)
@@ -69,19 +69,21 @@ def _bars(axes: Any, result: Result, load: Load) -> None:
 
 
 def _outages(axes: Any, trials: list[Trial], name: str) -> None:
-    events = list(dict.fromkeys((trial.subject, trial.event, trial.label) for trial in trials))
-    for place, (subject, event, _) in enumerate(events):
-        own = [trial for trial in trials if (trial.subject, trial.event) == (subject, event)]
+    events: dict[tuple[str, str], list[Trial]] = {}
+    for trial in trials:
+        alone = f" ({trial.alone} alone)" if trial.alone else ""
+        label = trial.label if trial.subject == name else f"{BASE} {trial.label}"
+        events.setdefault((trial.subject, label + alone), []).append(trial)
+    for place, own in enumerate(events.values()):
         for shift, colour, paths in (
             (-0.15, TO_FAR, [trial.to_far for trial in own]),
             (0.15, FROM_FAR, [trial.from_far for trial in own]),
         ):
-            outages = [max(LEAST_MS, path.outage_ms) for path in paths]
+            outages = [max(LEAST_MS, path.outage_ms) for path in paths if path.sent]
             axes.plot(outages, [place + shift] * len(outages), "|", color=colour, markersize=6, alpha=0.5)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
-    labels = [label if subject == name else f"{BASE} {label}" for subject, _, label in events]
-    axes.set_yticks(range(len(events)), labels)
+    axes.set_yticks(range(len(events)), [label for _, label in events])
     axes.invert_yaxis()
-    axes.set_title(f"{SUBJECTS[name].label}: outage of each repetition [ms]", fontsize=8)
+    axes.set_title(f"{SUBJECTS[name].label}: outages [ms]", fontsize=8)

@@ -30,8 +30,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """Both slaves worked: nothing may be lost."""
     switched: bool
     """It came to the switchover that the event asks for; true where none was due."""
+    alone: str = ""
+    """The only detector at work; empty: all of them were."""
     detector: str
-    """Who saw it first; empty: no switchover."""
+    """Who saw it first; empty: no switchover, or a failover that does not tell."""
     detection_ms: float | None
     resent: int
     to_far: Direction
@@ -49,6 +51,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     trials: tuple[Trial, ...]
     seconds: float
     """How long it took."""
+    partial: str = ""
+    """Why it ended before its time; empty: it is whole."""
     load_average_end: tuple[float, float, float]
 
     def values(self, load: str, direction: str, subject: str, metric: str) -> tuple[float, ...]:

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
     from tapbond.lab.namespace import Namespace
 
-STANDBY, PRIMARY, FAILOVER = "eth0", "eth1", "tb0"
+STANDBY, PRIMARY, TAP = "eth0", "eth1", "tb0"
+APART = "apart"
+"""The bridge that keeps slaves apart from their IP stack."""
 BASE = "bridge"
 """What all others are compared with."""
 DEADLINE_S = 20.0
@@ -66,31 +68,23 @@ def folder(stack: ExitStack) -> Path:
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tbb-", dir=short)))
 
 
-def run_options() -> set[str]:
-    """Return the options of this tapbond's ``run``."""
-    from tapbond.cli import run  # noqa: PLC0415 - the command line is above this
-
-    return {name for parameter in run.command.params for name in parameter.opts}
-
-
-def has_redirect() -> str | None:
-    """Return why there is no redirect path, or None."""
-    return None if "--datapath" in run_options() else "this tapbond has no --datapath"
-
-
 def build_pair(site: Site, *, bridge: bool) -> Bed:
     """Build two hosts without a failover."""
     pair = site.stack.enter_context(Pair(mtu=site.mtu, bridge=bridge))
     return Bed(pair.host, pair.far, {})
 
 
-def start_tapbond(site: Site, *options: str) -> tuple[Lab, FailoverProcess]:
+def start_tapbond(
+    site: Site, *options: str, program: tuple[str, ...] = ("tapbond", "run")
+) -> tuple[Lab, FailoverProcess]:
     """Build a lab with ``tapbond run`` in it; TapbondError: it did not start."""
     lab = site.stack.enter_context(Lab(mtu=site.mtu))
     every = ("--standby", STANDBY, "--primary", PRIMARY, *options, *site.tapbond_options)
-    running = site.stack.enter_context(FailoverProcess(lab.host, FAILOVER, *every, run_dir=folder(site.stack)))
+    running = site.stack.enter_context(
+        FailoverProcess(lab.host, TAP, *every, run_dir=folder(site.stack), program=program)
+    )
     running.wait_ready()
-    lab.address_failover(FAILOVER)
+    lab.address_failover(TAP)
     return lab, running
 
 
@@ -102,7 +96,7 @@ def build_tapbond(site: Site, *options: str) -> Bed:
 
 def build_copy(site: Site) -> Bed:
     """Build tapbond's copy path, whatever it would take by itself."""
-    return build_tapbond(site, *(("--datapath", "copy") if "--datapath" in run_options() else ()))
+    return build_tapbond(site, "--datapath", "copy")
 
 
 def build_redirect(site: Site) -> Bed:
@@ -114,28 +108,34 @@ def build_python(site: Site) -> Bed:
     """Build the loop that one would write by hand."""
     lab = site.stack.enter_context(Lab(mtu=site.mtu))
     prepare_slaves(lab, plain=True)
-    words = (FAILOVER, lab.mac, str(site.mtu), STANDBY, PRIMARY)
+    words = (TAP, lab.mac, str(site.mtu), STANDBY, PRIMARY)
     loop: subprocess.Popen[Any] = lab.host.spawn(
         [*(sys.executable, "-IS", leash.__file__, str(os.getpid())), sys.executable, handwritten.__file__, *words],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_until(lambda: exists(lab.host, FAILOVER) or loop.poll() is not None, DEADLINE_S, "the Python loop")
+    wait_until(lambda: exists(lab.host, TAP) or loop.poll() is not None, DEADLINE_S, "the Python loop")
     if loop.poll() is not None:
         raise TapbondError(f"the Python loop ended with status {loop.returncode}")
-    lab.address_failover(FAILOVER)
+    lab.address_failover(TAP)
     return Bed(lab.host, lab.far, {"python": loop.pid})
 
 
 def build_ovs(site: Site, *, tso: bool) -> Bed:
     """Build Open vSwitch with a bond."""
+    lab, switch = start_ovs(site, tso=tso)
+    return Bed(lab.host, lab.far, {"ovs-vswitchd": switch.daemon.pid})
+
+
+def start_ovs(site: Site, *, tso: bool) -> tuple[Lab, openvswitch.OpenVSwitch]:
+    """Build a lab with Open vSwitch and a bond in it; TapbondError: it did not start."""
     lab = site.stack.enter_context(Lab(mtu=site.mtu))
     prepare_slaves(lab, plain=not tso)
     switch = openvswitch.OpenVSwitch(lab.host, folder(site.stack), tso=tso)
-    switch.make_bond(FAILOVER, lab.mac, site.mtu, STANDBY, PRIMARY)
-    lab.address_failover(FAILOVER)
-    return Bed(lab.host, lab.far, {"ovs-vswitchd": switch.daemon.pid})
+    switch.make_bond(TAP, lab.mac, site.mtu, STANDBY, PRIMARY)
+    lab.address_failover(TAP)
+    return lab, switch
 
 
 def prepare_slaves(lab: Lab, *, plain: bool) -> None:
@@ -144,19 +144,23 @@ def prepare_slaves(lab: Lab, *, plain: bool) -> None:
     Both have one MAC: a router solicitation that the standby sends would move it to the wrong port of the switch,
     and a flood from the far host would then arrive nowhere.
     """
-
-    def isolate(ipr: Any) -> None:
-        ipr.link("add", ifname="apart", kind="bridge")
-        (bridge,) = ipr.link_lookup(ifname="apart")
-        for index in slaves:
-            ipr.link("set", index=index, master=bridge, IFLA_AF_SPEC=NO_IPV6_LINK_LOCAL)
-            ipr.link("set", index=index, state="up")
-
-    slaves = [lab.host.index_of(name) for name in (STANDBY, PRIMARY)]
-    lab.host.netlink(isolate)
+    lab.host.netlink(lambda ipr: ipr.link("add", ifname=APART, kind="bridge"))
+    for name in (STANDBY, PRIMARY):
+        isolate(lab, name)
     if plain:
         for port in ("sw0", "sw1"):
             send_plainly(lab.switch, port)
+
+
+def isolate(lab: Lab, ifname: str) -> None:
+    """Keep the IP stack of one slave out, and set it up."""
+    bridge, index = lab.host.index_of(APART), lab.host.index_of(ifname)
+
+    def apply(ipr: Any) -> None:
+        ipr.link("set", index=index, master=bridge, IFLA_AF_SPEC=NO_IPV6_LINK_LOCAL)
+        ipr.link("set", index=index, state="up")
+
+    lab.host.netlink(apply)
 
 
 def exists(namespace: Namespace, ifname: str) -> bool:
@@ -172,11 +176,13 @@ SUBJECTS: dict[str, Subject] = {
         Subject("veth", "bare veth pair", lambda site: build_pair(site, bridge=False)),
         Subject(BASE, "veth + kernel bridge", lambda site: build_pair(site, bridge=True)),
         Subject("tapbond", "tapbond, copy path", build_copy),
-        Subject("redirect", "tapbond, redirect path", build_redirect, has_redirect),
+        Subject("redirect", "tapbond, redirect path", build_redirect),
         Subject("python", "Python loop by hand", build_python),
         Subject("ovs", "OVS userspace bond", lambda site: build_ovs(site, tso=False), openvswitch.missing),
         Subject("ovs-tso", "OVS userspace bond, TSO", lambda site: build_ovs(site, tso=True), openvswitch.missing),
     )
 }
-FAILOVERS = ("tapbond", "redirect")
+OURS = ("tapbond", "redirect")
+"""Those that have to work; the others may not fit here."""
+FAILOVERS = (*OURS, "ovs-tso")
 """Those whose failover is measured."""

@@ -4,34 +4,14 @@ import sys
 
 import click
 
-from tapbond.cli import (
-    add,
-    bench,
-    demo,
-    destroy,
-    doctor,
-    events,
-    monitor,
-    rank,
-    remove,
-    restore,
-    run,
-    stats,
-    status,
-    switch,
-)
+from tapbond.cli.commands import Commands
 from tapbond.errors import TapbondError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tapbond", message="%(prog)s %(version)s")
 def cli() -> None:
     """One network interface that survives its primary: the kernel's net_failover in userspace."""
-
-
-COMMANDS = (run, status, stats, events, switch, add, remove, rank, destroy, restore, monitor, demo, bench, doctor)
-for command in COMMANDS:
-    cli.add_command(command.command)
 
 
 def main() -> None:

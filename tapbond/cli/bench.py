@@ -1,15 +1,20 @@
 """``tapbond bench``."""
 
+from __future__ import annotations
+
 import math
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from tapbond.cli import interruption
 from tapbond.errors import TapbondError
+
+if TYPE_CHECKING:
+    from tapbond.bench.result import Result
 
 OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
 DEFAULT_LOADS = ("tcp", "udp60", "rr-busy", "failover")
@@ -60,6 +65,9 @@ def _number(_context: click.Context, _option: click.Parameter, value: float) -> 
 @click.option(
     "--plot", "plot_file", type=OUTPUT, metavar="FILE", help="Draw it as .png or .svg; needs tapbond[plot]."
 )
+@click.option(
+    "--summary-plot", type=OUTPUT, metavar="FILE", help="Draw how near each subject comes to veth + kernel bridge."
+)
 def command(**options: Any) -> None:
     """Measure tapbond on this machine, beside what one would run instead.
 
@@ -69,7 +77,8 @@ def command(**options: Any) -> None:
     udp512, udp1514, gso, rr, rr-busy, rr-traffic, failover. Each subject has
     namespaces of its own, which are gone afterwards; nothing of this machine is
     touched. TCP needs iperf3; what is not installed is skipped with a line.
-    The default takes two to three minutes. Let nothing else run meanwhile.
+    The default takes some five minutes; a run that is interrupted tells and
+    writes what it has. Let nothing else run meanwhile.
     """  # noqa: D301  (click's mark for lines that stay as they are)
     interruption.listen()
     try:
@@ -79,11 +88,49 @@ def command(**options: Any) -> None:
         sys.exit(128 + int(stopped.args[0]))
 
 
+class Outputs(NamedTuple):
+    """Where a result is written, besides standard output."""
+
+    json_file: Path | None
+    markdown_file: Path | None
+    plot_file: Path | None
+    summary_plot: Path | None
+
+    def check(self) -> None:
+        """Find out beforehand whether all of it can be written; TapbondError: no."""
+        from tapbond.lab.demo import plot  # noqa: PLC0415
+
+        for path in self:
+            if path is not None and not path.absolute().parent.is_dir():
+                raise TapbondError(f"{path}: no such folder")
+        for picture in (self.plot_file, self.summary_plot):
+            if picture is not None:
+                plot.check(picture)
+
+    def write(self, result: Result) -> None:
+        """Write it everywhere."""
+        import msgspec  # noqa: PLC0415
+
+        from tapbond.bench import plot, summary_plot, table  # noqa: PLC0415
+
+        text = table.markdown(result)
+        if self.json_file is not None:
+            self.json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+        if self.markdown_file is not None:
+            self.markdown_file.write_text(text, encoding="utf-8")
+        if self.plot_file is not None:
+            plot.write(self.plot_file, result)
+        if self.summary_plot is not None:
+            summary_plot.write(self.summary_plot, result)
+        click.echo(text, nl=False)
+
+
 def _run(
     *,
     json_file: Path | None,
     markdown_file: Path | None,
     plot_file: Path | None,
+    summary_plot: Path | None,
     subjects: str,
     loads: str,
     tapbond_options: str,
@@ -100,23 +147,23 @@ def _run(
         tapbond_options=_words(tapbond_options),
         **how,
     )
-    _check_outputs(json_file, markdown_file, plot_file)
+    outputs = Outputs(json_file, markdown_file, plot_file, summary_plot)
+    outputs.check()
     rights.acquire()
 
-    import msgspec  # noqa: PLC0415
+    from tapbond.bench.comparison import Comparison  # noqa: PLC0415
 
-    from tapbond.bench import plot, table  # noqa: PLC0415
-    from tapbond.bench.comparison import compare  # noqa: PLC0415
-
-    result = compare(settings, lambda line: click.echo(line, err=True))
-    text = table.markdown(result)
-    if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
-    if markdown_file is not None:
-        markdown_file.write_text(text, encoding="utf-8")
-    if plot_file is not None:
-        plot.write(plot_file, result)
-    click.echo(text, nl=False)
+    comparison = Comparison(settings, lambda line: click.echo(line, err=True))
+    try:
+        comparison.play()
+    except (interruption.Stopped, TapbondError) as error:
+        if comparison.found_something:
+            interrupted = isinstance(error, interruption.Stopped)
+            outputs.write(comparison.result("interrupted" if interrupted else str(error)))
+            written = ", ".join(str(path) for path in outputs if path is not None)
+            click.echo(f"partial: what was measured until then is in {written or 'the table'}", err=True)
+        raise
+    outputs.write(comparison.result())
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -124,13 +171,3 @@ def _words(text: str) -> tuple[str, ...]:
         return tuple(shlex.split(text))
     except ValueError as error:
         raise TapbondError(f"--tapbond-options {text!r}: {error}") from error
-
-
-def _check_outputs(json_file: Path | None, markdown_file: Path | None, plot_file: Path | None) -> None:
-    from tapbond.lab.demo import plot  # noqa: PLC0415
-
-    for path in (json_file, markdown_file, plot_file):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise TapbondError(f"{path}: no such folder")
-    if plot_file is not None:
-        plot.check(plot_file)

@@ -1,30 +1,37 @@
 """``tapbond run``."""
 
-import ipaddress
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from tapbond.cli.options import PRIO, run_dir_option
+from tapbond.cli.options import run_dir_option
+from tapbond.config.options import DEFAULTS
+from tapbond.config.values import address_of, backup_of, mac_of, queues_of
 from tapbond.model import DataPathName, MacPolicyName, ReceiveMode, Reselect, Slots
-from tapbond.settings import MS, US, Backup, Probing, Settings
 
-MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
-GROUP_BIT = 1
+T = TypeVar("T")
 
 
-def _mac(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is None:
-        return None
-    if not MAC.fullmatch(value):
-        raise click.BadParameter(f"{value}: not a MAC address (aa:bb:cc:dd:ee:ff)")
-    if int(value[:2], 16) & GROUP_BIT:
-        raise click.BadParameter(f"{value}: a group address cannot be a link's own")
-    return value.lower()
+def _value(meaning: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a callback that makes of a text, or of each of several, what it means."""
+
+    def callback(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
+        try:
+            return (
+                tuple(map(meaning, value))
+                if isinstance(value, tuple)
+                else None
+                if value is None
+                else meaning(value)
+            )
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return callback
 
 
 def _open_fd(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
@@ -34,28 +41,6 @@ def _open_fd(_context: click.Context, _option: click.Parameter, value: int | Non
         except OSError as error:
             raise click.BadParameter(f"{value}: not an open file descriptor") from error
     return value
-
-
-def _prio(value: str, option: click.Parameter, context: click.Context) -> int:
-    prio: int = click.ParamType.__call__(PRIO, value, option, context)
-    return prio
-
-
-def _backups(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Backup, ...]:
-    found = []
-    for value in values:
-        link, _, prio = value.partition(":")
-        if not link:
-            raise click.BadParameter(f"{value}: no link is named (LINK or LINK:PRIO)")
-        found.append(Backup(link=link, prio=_prio(prio, option, context) if prio else 0))
-    return tuple(found)
-
-
-def _targets(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        return tuple(str(ipaddress.ip_address(value)) for value in values)
-    except ValueError as error:
-        raise click.BadParameter(f"{error} (10.0.0.1, fd00::1)") from error
 
 
 def _choice(*names: str, **options: Any) -> Any:
@@ -87,13 +72,13 @@ OPTIONS = [
         "backups",
         multiple=True,
         metavar="LINK[:PRIO]",
-        callback=_backups,
+        callback=_value(backup_of),
         help="A further slave; after the primary the highest PRIO goes first, the standby's is 0. Repeatable.",
     ),
     click.option(
         "--sticky", multiple=True, metavar="LINK", help="A slave that stays active once it is. Repeatable."
     ),
-    click.option("--mac", callback=_mac, help="The failover's MAC, where the standby may come later."),
+    click.option("--mac", callback=_value(mac_of), help="The failover's MAC, where the standby may come later."),
     click.option(
         "--mac-policy",
         **_choice(*MacPolicyName),
@@ -109,6 +94,14 @@ OPTIONS = [
         "--datapath",
         **_choice(*DataPathName),
         help="What carries the frames: the pump, filters of tc inside the kernel, or those where they will do.",
+    ),
+    click.option(
+        "--queues",
+        callback=_value(queues_of),
+        default="1",
+        show_default=True,
+        metavar="N|auto",
+        help="Queues of the failover, each copied by a thread of its own; auto: half as many as processors.",
     ),
     click.option("--rx", **_choice(*ReceiveMode), help="Whose frames are delivered."),
     click.option(
@@ -154,7 +147,7 @@ OPTIONS = [
         "targets",
         multiple=True,
         metavar="ADDRESS",
-        callback=_targets,
+        callback=_value(address_of),
         help="Ask ADDRESS over each slave whether its path works, by ARP or IPv6 neighbour discovery. Repeatable.",
     ),
     click.option(
@@ -214,6 +207,12 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("failover", metavar="NAME")
 @_options
 @click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Read options from here; the command line wins.  [default: /etc/tapbond/NAME.toml if it is there]",
+)
+@click.option(
     "--ready-fd",
     type=click.IntRange(0),
     callback=_open_fd,
@@ -223,8 +222,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @run_dir_option
 @click.option("-v", "--verbose", is_flag=True, help="Say not only what happens, but also why.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong.")
+@click.pass_context
 def command(
-    failover: str, ready_fd: int | None, run_dir: Path | None, verbose: bool, quiet: bool, **options: Any
+    context: click.Context, /, failover: str, config: Path | None, ready_fd: int | None, **_options: Any
 ) -> None:
     """Create the failover interface NAME and carry its frames until SIGTERM or SIGINT.
 
@@ -232,17 +232,22 @@ def command(
     Links that have the failover's MAC become its slaves when they appear, and
     again when they come back. At the end they are left as they were found.
     """  # noqa: D301  (click's mark for lines that stay as they are)
+    from tapbond.config.configuration import Configuration  # noqa: PLC0415  (tomllib: not for --help)
+    from tapbond.config.file import find  # noqa: PLC0415
+
+    given, file = typed(context), find(failover, config)
+    if not {"standby", "mac"} & (given.keys() | file.options.keys()):
+        where = f" (nor does {file.path} name any)" if file.path else ""
+        raise click.UsageError(f"give --standby LINK, or --mac to wait for links with that address{where}")
+    configuration = Configuration.of(failover, config, given, file)
     from tapbond.failover import Failover  # noqa: PLC0415  (pyroute2 takes its time: not for --help)
     from tapbond.service.daemon import run, serve  # noqa: PLC0415
     from tapbond.service.logs import configure  # noqa: PLC0415
 
-    if options["standby"] is None and options["mac"] is None:
-        raise click.UsageError("give --standby LINK, or --mac to wait for links with that address")
-    settings = _settings(failover, run_dir, options)
-    log = configure(verbose=verbose, quiet=quiet)
+    log = configure(verbose=configuration.verbose, quiet=configuration.quiet)
 
     async def main() -> None:
-        await serve(Failover(failover, settings=settings), run_dir, ready_fd)
+        await serve(Failover(failover, settings=configuration.settings), configuration, ready_fd)
 
     try:
         run(main())
@@ -250,23 +255,11 @@ def command(
         log.drain()  # before the last line, which says why it ended
 
 
-def _settings(failover: str, run_dir: Path | None, options: dict[str, Any]) -> Settings:
-    """Return the settings that the command line asks for."""
-    probing = Probing(
-        targets=options.pop("targets"),
-        interval_ns=options.pop("probe_interval") * MS,
-        missed_max=options.pop("probe_missed"),
-        all_targets=options.pop("probe_targets") == "all",
-        any_watcher=options.pop("probe_watchers") == "any",
-        grace_ns=options.pop("probe_grace") * MS,
-    )
-    times = {
-        f"{name}_ns": options.pop(name) * MS
-        for name in ("drain", "updelay", "downdelay", "hold_down", "announce_interval")
+def typed(context: click.Context) -> dict[str, Any]:
+    """Return the options that somebody gave, on the command line or in the environment."""
+    given = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    return {
+        name: value
+        for name, value in context.params.items()
+        if name in DEFAULTS and context.get_parameter_source(name) in given
     }
-    times["busy_poll_ns"] = options.pop("busy_poll") * US
-    times["poll_s"] = options.pop("poll") / 1000
-    announce_count = options.pop("announce")
-    return Settings.of(
-        failover, {**options, **times, "announce_count": announce_count, "probing": probing, "run_dir": run_dir}
-    )

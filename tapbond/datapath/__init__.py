@@ -59,11 +59,11 @@ class DataPath(Protocol):
     def hear(self, filters: Filters) -> None:
         """Have every slave, those attached later too, let through what the failover wants to hear."""
 
-    def deafen(self, deaf: bool) -> None:
-        """Hear no slave, and spare each frame of theirs the asking; or hear them again."""
-
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force; faults up to ``seen_serial`` are settled by it. Return its generation."""
+
+    def tune(self, drain_ns: int, *, tolerant: bool, silent: bool) -> None:
+        """Change what it was opened with: see Pump. No frame is lost by it."""
 
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Send these whenever the sending slave changes."""

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 def open_datapath(
     settings: Settings,
-    tap_fd: int,
+    queues: list[int],
     tap: Link | None,
     open_socket: OpenSocket,
     clock: Callable[[], int],
@@ -34,7 +34,7 @@ def open_datapath(
 
     Args:
         settings: the failover's.
-        tap_fd: see Pump.
+        queues: descriptors of the TAP: see Pump.
         tap: the TAP as a link.
         open_socket: in the slaves' network namespace.
         clock: CLOCK_MONOTONIC in ns.
@@ -46,12 +46,13 @@ def open_datapath(
         OSError: no memory or descriptors for it.
     """
     pump = Pump(
-        tap_fd,
+        queues[0],
         settings.drain_ns,
         open_socket,
         tolerant=settings.downdelay_ns > 0,
         silent=settings.announce_count == 0 or POLICIES[settings.mac_policy].follows,
         busy_poll_ns=settings.busy_poll_ns,
+        more_queues=queues[1:],
     )
     unwind.push_async_callback(pump.close)
     if settings.datapath is DataPathName.COPY:

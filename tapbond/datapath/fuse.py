@@ -6,7 +6,7 @@ import socket
 import structlog
 
 from tapbond._core import ffi, lib
-from tapbond.links import RTMGRP_LINK
+from tapbond.linknews import RTMGRP_LINK
 from tapbond.netns import OpenSocket
 
 log = structlog.get_logger()

@@ -10,7 +10,6 @@ import struct
 
 import structlog
 
-from tapbond._core import lib
 from tapbond.filters import Filters, Membership, difference
 from tapbond.model import Link
 
@@ -47,10 +46,6 @@ class Hearing:
             self._ask(PACKET_ADD_MEMBERSHIP, membership)
         for membership in unwanted:
             self._ask(PACKET_DROP_MEMBERSHIP, membership)
-
-    def listen(self, hears: bool) -> None:
-        """Hear the link, or nothing at all; a link that has gone needs neither."""
-        lib.tb_port_bind(self._port.fileno(), self._link.ifindex, hears)
 
     def _ask(self, option: int, membership: Membership) -> None:
         kind, address = membership

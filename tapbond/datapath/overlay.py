@@ -17,10 +17,6 @@ class Overlay:
         """Send past the qdisc, or through it: what the pump sends."""
         self._pump.send_direct(port, direct)
 
-    def deafen(self, deaf: bool) -> None:
-        """See DataPath."""
-        self._pump.deafen(deaf)
-
     def announce(self, port: int) -> None:
         """See DataPath."""
         self._pump.announce(port)

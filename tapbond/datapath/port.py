@@ -19,10 +19,9 @@ SO_RCVBUFFORCE = 33
 RECEIVE_BUFFER = 8 << 20
 """Bytes. A super-frame counts with its pages: the default of 208 KiB holds three."""
 SEND_BUFFER = 1 << 20
-VNET_HEADER = bytes(lib.TB_VNET_LEN)
 
 
-def open_port(link: Link, open_socket: OpenSocket = socket.socket, *, hears: bool = True) -> socket.socket:
+def open_port(link: Link, open_socket: OpenSocket = socket.socket, *, hear: bool = True) -> socket.socket:
     """Return a socket that hears the link, behind a closed gate.
 
     The protocol is 0 until bind(): otherwise frames of every interface would be queued in between. The gate
@@ -31,7 +30,7 @@ def open_port(link: Link, open_socket: OpenSocket = socket.socket, *, hears: boo
     Args:
         link: to hear.
         open_socket: in the link's network namespace.
-        hears: see tb_port_bind(); a socket that does not still sends.
+        hear: False: it only sends.
 
     Raises:
         RightsError: no CAP_NET_RAW.
@@ -52,7 +51,8 @@ def open_port(link: Link, open_socket: OpenSocket = socket.socket, *, hears: boo
         _set_buffer(port, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
         _set_buffer(port, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
         _check(link, lib.tb_port_gate(port.fileno(), 0))
-        _check(link, lib.tb_port_bind(port.fileno(), link.ifindex, hears))
+        bind = lib.tb_port_bind if hear else lib.tb_port_bind_deaf
+        _check(link, bind(port.fileno(), link.ifindex))
     except OSError as error:
         port.close()
         raise TapbondError(f"{link.name}: cannot open a packet socket: {error.strerror}") from error
@@ -60,15 +60,6 @@ def open_port(link: Link, open_socket: OpenSocket = socket.socket, *, hears: boo
         port.close()
         raise
     return port
-
-
-def send_error(port_socket: socket.socket, frame: bytes) -> str:
-    """Send a frame; return why that did not work, or nothing."""
-    try:
-        port_socket.send(VNET_HEADER + frame)
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
 
 
 def _set_buffer(port: socket.socket, force: int, plain: int, size: int) -> None:

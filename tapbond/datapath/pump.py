@@ -5,6 +5,8 @@ import errno
 import itertools
 import os
 import socket
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
@@ -12,7 +14,8 @@ from tapbond._core import ffi, lib
 from tapbond.closing import close_all
 from tapbond.datapath import PumpEvent, PumpEventKind, PumpListener
 from tapbond.datapath.hearing import Hearing
-from tapbond.datapath.port import open_port, send_error
+from tapbond.datapath.selection import Selection
+from tapbond.datapath.sockets import SlaveSockets
 from tapbond.errors import TapbondError
 from tapbond.filters import EVERYTHING, Filters
 from tapbond.model import COUNTER_FIELDS, Counters, Decision, Link
@@ -27,17 +30,18 @@ ADOPT_DEADLINE_S = 5.0
 
 
 class Pump:
-    """Carries frames between a TAP and its slaves in a thread of its own.
+    """Carries frames between a TAP and its slaves in threads of its own, one a queue of the TAP.
 
     Args:
         tap_fd: non-blocking, each frame behind a 10-byte virtio_net_hdr; stays the caller's, and open.
+        more_queues: further queues of the same TAP, likewise.
         drain_ns: see DRAIN_NS.
         open_socket: in the slaves' network namespace.
         tolerant: a sender that is only down (ENETDOWN) goes on being the sender: who waits for its link to come
             back decides when that is over. What is sent meanwhile is lost, and counted as dropped.
         silent: announce nothing when the sender changes.
         busy_poll_ns: how long the pump looks for the next frame before it sleeps, at the most (csrc/busy.c). With
-            one processor to run on there is nobody else to wait for.
+            no processor more than queues to run on there is nobody else to wait for.
 
     Raises:
         OSError: no memory or descriptors for it.
@@ -52,23 +56,16 @@ class Pump:
         tolerant: bool = False,
         silent: bool = False,
         busy_poll_ns: int = 0,
+        more_queues: Sequence[int] = (),
     ) -> None:
-        self._pump = lib.tb_pump_new(tap_fd)
-        if self._pump == ffi.NULL:
-            raise OSError(ffi.errno, os.strerror(ffi.errno))
-        if len(os.sched_getaffinity(0)) > 1:
+        self.queues = 1 + len(more_queues)
+        self._pump = _open_pump(tap_fd, more_queues)
+        if len(os.sched_getaffinity(0)) > self.queues:
             lib.tb_pump_busy_poll(self._pump, busy_poll_ns)
-        self._selection = ffi.new("struct tb_selection *")
-        self._selection.drain_ns = 0
-        self._selection.tolerant = tolerant
-        self._selection.announce_silent = silent
-        self._drain_ns = drain_ns
-        for place in range(lib.TB_PORTS_MAX):
-            self._selection.port[place].fd = -1
-        self._sockets: dict[int, socket.socket] = {}
+        self._selection = Selection(drain_ns, tolerant=tolerant, silent=silent)
+        self._sockets: dict[int, SlaveSockets] = {}
         self._hearings: dict[int, Hearing] = {}
         self._filters = EVERYTHING
-        self._deaf = False
         self._baseline: dict[int, Counters] = {}
         self._last_total = Counters()
         self._more_announcements: list[bytes] = []
@@ -82,7 +79,7 @@ class Pump:
         self._asking = open_socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
 
     def start(self, listener: PumpListener) -> None:
-        """Start the thread, and tell ``listener`` what it sees.
+        """Start the threads, and tell ``listener`` what it sees.
 
         Raises:
             OSError: no thread can be made.
@@ -99,33 +96,42 @@ class Pump:
         Raises:
             TapbondError: see open_port(); or all ports are taken.
         """
-        port_socket = open_port(link, self._open_socket, hears=not self._deaf)
-        port = self.attach_socket(port_socket)
-        self._hearings[port] = Hearing(port_socket, link)
+        sockets = SlaveSockets.open(link, self.queues, self._open_socket)
+        port = self._attach(sockets)
+        self._hearings[port] = Hearing(sockets.first, link)
         self._hearings[port].set(self._filters)
         return port
 
-    def attach_socket(self, port_socket: socket.socket) -> int:
-        """Attach an open socket, whose gate is closed; it is closed by detach()."""
+    def attach_socket(self, *sockets: socket.socket) -> int:
+        """Attach open sockets, one a queue, whose gates are closed; they are closed by detach()."""
+        return self._attach(SlaveSockets(list(sockets)))
+
+    def _attach(self, sockets: SlaveSockets) -> int:
         free = set(range(lib.TB_PORTS_MAX)) - self._sockets.keys()
         if not free:
-            port_socket.close()
+            for one in sockets.take():
+                one.close()
             raise TapbondError(f"no more than {lib.TB_PORTS_MAX} slaves")
         place = min(free)
-        self._sockets[place] = port_socket
+        self._sockets[place] = sockets
         self._baseline[place] = self._raw(place)
-        self._selection.port[place].fd = port_socket.fileno()
-        self._selection.port[place].id = next(self._ids)
+        self._selection.put(place, sockets.first.fileno(), next(self._ids))
+        self._set_sockets(place)
         return place
+
+    def _set_sockets(self, place: int) -> None:
+        for queue, one in enumerate(self._sockets[place]):
+            lib.tb_pump_set_socket(self._pump, queue, place, one.fileno())
 
     async def detach(self, port: int) -> None:
         """Take a port out of the pump's hands, then close it."""
-        self._selection.port[port].fd = -1
-        self._selection.port[port].id = 0
+        self._selection.clear(port)
+        for queue in range(1, self.queues):
+            lib.tb_pump_set_socket(self._pump, queue, port, -1)
         generation = self._publish()
         await self._wait_adopted(generation)
         self._hearings.pop(port, None)
-        await close_all([self._sockets.pop(port)])
+        await close_all(self._sockets.pop(port).take())
 
     def hear(self, filters: Filters) -> None:
         """Have every slave, those attached later too, let through what the failover wants to hear."""
@@ -133,27 +139,27 @@ class Pump:
         for hearing in self._hearings.values():
             hearing.set(filters)
 
-    def deafen(self, deaf: bool) -> None:
-        """Have no slave's frames come by the pump at all, or hear them again: see tb_port_bind()."""
-        self._deaf = deaf
-        for hearing in self._hearings.values():
-            hearing.listen(not deaf)
-
     def send_direct(self, port: int, direct: bool) -> None:
-        """Send past the qdisc, or through it: see tb_port_direct() for what that is good for."""
-        lib.tb_port_direct(self._sockets[port].fileno(), direct)
+        """Send past the qdisc, or through it: see tb_port_direct() for what that is good for.
+
+        It is asked for whenever the link has changed, which may be up now: then the queues share what it hears.
+        """
+        sockets = self._sockets[port]
+        if not sockets.shared and sockets.share(self.queues):
+            self._set_sockets(port)
+            self._publish()
+        for one in sockets:
+            lib.tb_port_direct(one.fileno(), direct)
 
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force at the next batch; return its generation."""
-        selection = self._selection
-        selection.order_len = len(decision.order)
-        for place, port in enumerate(decision.order):
-            selection.order[place] = port
-        selection.receive = sum(1 << port for port in decision.receive)
-        selection.receive_sender = decision.receive_sender
-        selection.drain_ns = self._drain_ns if decision.drain else 0
-        selection.seen_serial = seen_serial
+        self._selection.decide(decision, seen_serial)
         return self._publish()
+
+    def tune(self, drain_ns: int, *, tolerant: bool, silent: bool) -> None:
+        """Change what it was made with, at the next batch."""
+        self._selection.tune(drain_ns, tolerant=tolerant, silent=silent)
+        self._publish()
 
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Give the pump the frames to send whenever the sender changes.
@@ -161,14 +167,7 @@ class Pump:
         The pump itself sends the first 128, before any frame of the host; the others, and those longer than it
         can hold, follow from announce().
         """
-        first = [frame for frame in frames if len(frame) <= lib.TB_ANNOUNCE_LEN][: lib.TB_ANNOUNCE_MAX]
-        sent_by_pump = set(first)
-        self._more_announcements = [frame for frame in frames if frame not in sent_by_pump]
-        ffi.memmove(self._selection.mac, bytes.fromhex(mac.replace(":", "")), 6)
-        self._selection.announce_count = len(first)
-        for place, frame in enumerate(first):
-            self._selection.announce[place].len = len(frame)
-            ffi.memmove(self._selection.announce[place].data, frame, len(frame))
+        self._more_announcements = self._selection.announce(mac, frames)
         self._publish()
 
     def announce(self, port: int) -> None:
@@ -178,7 +177,7 @@ class Pump:
 
     def announce_again(self) -> None:
         """Have the pump send what it sends when the sender changes once more, on the sender."""
-        self._selection.announce_round = (self._selection.announce_round + 1) % (1 << 32)
+        self._selection.announce_again()
         self._publish()
 
     def send(self, port: int, frame: bytes) -> None:
@@ -217,7 +216,7 @@ class Pump:
         return total
 
     async def close(self) -> None:
-        """Stop the thread, close the sockets; again is harmless."""
+        """Stop the threads, close the sockets; again is harmless."""
         if self._pump == ffi.NULL:
             return
         if self._loop is not None:
@@ -226,7 +225,7 @@ class Pump:
         self._last_total = self.total()
         lib.tb_pump_free(self._pump)
         self._pump = ffi.NULL
-        ports = list(self._sockets.values())
+        ports = [one for sockets in self._sockets.values() for one in sockets.take()]
         self._sockets.clear()
         self._hearings.clear()
         self._held_back.clear()
@@ -235,17 +234,15 @@ class Pump:
 
     def _publish(self) -> int:
         self._check_open()
-        self._generation = int(lib.tb_pump_publish(self._pump, self._selection))
+        self._generation = int(lib.tb_pump_publish(self._pump, self._selection.raw))
         return self._generation
 
     def _send_held_back(self) -> None:
         adopted = 0 if self._pump == ffi.NULL else lib.tb_pump_adopted(self._pump)
         while self._held_back and self._held_back[0][0] <= adopted:
             _, port, frame = self._held_back.pop(0)
-            if (port_socket := self._sockets.get(port)) is None:
-                continue
-            # The first error may be an old one: see port_send() in csrc/port.c.
-            if send_error(port_socket, frame) and (reason := send_error(port_socket, frame)):
+            sockets = self._sockets.get(port)
+            if sockets is not None and (reason := sockets.send(frame)):
                 log.debug("cannot announce", port=port, error=reason)
 
     def _check_open(self) -> None:
@@ -292,3 +289,15 @@ class Pump:
             )
             if self._listener is not None:
                 self._listener.pump_event(event)
+
+
+def _open_pump(tap_fd: int, more_queues: Sequence[int]) -> Any:
+    """Return a pump with all its queues."""
+    pump = lib.tb_pump_new(tap_fd)
+    if pump == ffi.NULL:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
+    for fd in more_queues:
+        if (result := lib.tb_pump_add_queue(pump, fd)) < 0:
+            lib.tb_pump_free(pump)
+            raise OSError(-result, os.strerror(-result))
+    return pump

@@ -97,7 +97,6 @@ class RedirectPath(Overlay):
             raise TapbondError(f"{self._failover}: {GUESTS}")
         self._wiring.open(tap.ifindex)
         self._tap, self._engaged = tap, True
-        self._pump.deafen(True)
 
     def tap_changed(self, tap: Link, *, at_home: bool) -> None:
         """Follow the TAP: it must be where its slaves are, and nobody's port."""
@@ -198,6 +197,11 @@ class RedirectPath(Overlay):
             self._first_frames.expect(active, generation, self._ledger.last(active))
         return generation
 
+    def tune(self, drain_ns: int, *, tolerant: bool, silent: bool) -> None:
+        """Change what it was opened with."""
+        self._drain_ns = drain_ns
+        self._pump.tune(drain_ns, tolerant=tolerant, silent=silent)
+
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Send these whenever the sending slave changes."""
         self._stations.set_own(mac, frames)
@@ -274,7 +278,6 @@ class RedirectPath(Overlay):
         for port in self._links:
             self._ledger.fold(port)
         self._engaged = False
-        self._pump.deafen(False)
         with contextlib.suppress(TapbondError):
             self._wiring.close()
 

@@ -24,12 +24,13 @@ def plain(text: str, _colour: str) -> str:
 def describe(status: Status, paint: Paint = plain) -> list[str]:
     """Return a status as lines of text."""
     why = f" ({status.datapath_reason})" if status.datapath_reason else ""
+    queues = f", {status.queues} queues" if status.queues > 1 else ""
     return [
         _head(status, paint),
         f"    link/ether {status.mac}",
         *_whereabouts(status),
         *_rules(status, paint),
-        f"    rx {status.rx}, isolation {status.isolation}, datapath {status.datapath}{why}",
+        f"    rx {status.rx}, isolation {status.isolation}, datapath {status.datapath}{queues}{why}",
         f"    switchovers {status.switchovers}, up {status.uptime_s:.0f} s, pid {status.pid}",
         *_slaves(status, paint),
         *_probes(status),

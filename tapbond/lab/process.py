@@ -17,6 +17,7 @@ from tapbond.state import Status
 
 READY_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0
+RUN = ("tapbond", "run")
 
 
 class FailoverProcess:
@@ -27,19 +28,29 @@ class FailoverProcess:
         name: of the failover.
         options: of ``tapbond run``.
         run_dir: of the process; its log is there too.
+        program: a module and its first words, that takes what ``tapbond run`` takes.
     """
 
-    def __init__(self, namespace: Namespace, name: str, *options: str, run_dir: Path) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        name: str,
+        *options: str,
+        run_dir: Path,
+        program: tuple[str, ...] = RUN,
+    ) -> None:
         self.name = name
         self.namespace = namespace
         self._run_dir: RunDir = namespace.run(RunDir, run_dir)
         self.log_path = run_dir / f"{name}.log"
         self._ready, ready = os.pipe()
+        # The machine's configuration is not the lab's.
+        mine = () if program != RUN or "--config" in options else ("--config", os.devnull)
         with self.log_path.open("ab") as log:
             self.process: subprocess.Popen[bytes] = namespace.spawn(
                 [
                     *(sys.executable, "-IS", leash.__file__, str(os.getpid())),
-                    *(sys.executable, "-m", "tapbond", "run", name, *options),
+                    *(sys.executable, "-m", *program, name, *options, *mine),
                     *("--run-dir", str(run_dir), "--ready-fd", str(ready), "-v"),
                 ],
                 pass_fds=[ready],

@@ -46,6 +46,11 @@ class Lane:
         """Whether that was ever answered."""
         return self._mac in self._heard
 
+    def succeed(self, former: "Lane") -> None:
+        """Go on with what was known of the same slave's path."""
+        self.came_up, self.silent = former.came_up, former.silent
+        self.path.inherit(former.path.memory)
+
     def close(self) -> None:
         """Probe no more."""
         self.slave.path = None

@@ -153,7 +153,7 @@ class SocketPort:
         self._socket.setsockopt(
             socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", count, ctypes.addressof(code))
         )
-        result = lib.tb_port_bind(self._socket.fileno(), link.ifindex, 1)
+        result = lib.tb_port_bind(self._socket.fileno(), link.ifindex)
         if -result in (errno.ENODEV, errno.ENXIO):
             raise NoSuchInterfaceError(link.name)
         if result:

@@ -46,6 +46,15 @@ def port_opener(targets: Sequence[Target], open_socket: SocketOpener) -> PortOpe
     return lambda link, mac: SocketPort(link, mac, patterns.values(), open_socket)
 
 
+def targets_of(probing: Probing) -> list[Target]:
+    """Return the targets that are named, each once.
+
+    Raises:
+        TapbondError: one is no address of one host.
+    """
+    return [target_of(text) for text in dict.fromkeys(probing.targets)]
+
+
 class Prober:
     """Probes the slaves of one failover.
 
@@ -77,8 +86,9 @@ class Prober:
         self._mac = mac
         self._probing = probing
         self._clock = clock
-        self._targets = [target_of(text) for text in dict.fromkeys(probing.targets)]
-        self._open_port = open_port or port_opener(self._targets, open_socket)
+        self._targets = targets_of(probing)
+        self._port_opener = open_port
+        self._open_socket = open_socket
         self._known: set[Target] = set()
         self._lanes: dict[Slave, Lane] = {}
         self._sent_ns = 0
@@ -91,6 +101,24 @@ class Prober:
             self._unknown_at_ns = self._clock() + self._probing.grace_ns
             self._next()
             self.follow()
+
+    def change(self, probing: Probing) -> None:
+        """Probe otherwise from now on: what is known of a target that stays is kept, so no path is trusted anew.
+
+        Raises:
+            TapbondError: a target is no address of one host; nothing is changed.
+        """
+        self._targets, self._probing = targets_of(probing), probing
+        former = dict(self._lanes)
+        self.stop()
+        self.start()
+        for slave, lane in self._lanes.items():
+            if slave in former:
+                lane.succeed(former[slave])
+        if not self._targets:
+            for slave in self._selector.slaves:
+                slave.answered = True
+            self._selector.decide(Detector.PROBE, self._clock(), "probes ended")
 
     def follow(self) -> None:
         """Probe the slaves that there are now."""
@@ -114,8 +142,9 @@ class Prober:
         taken = [lane.own for lane in self._lanes.values()]
         taken += [packed(other.link.mac) for other in self._selector.slaves]
         own = own_mac(packed(self._mac()), slave.name, taken)
+        open_port = self._port_opener or port_opener(self._targets, self._open_socket)
         try:
-            port = self._open_port(slave.link, own)
+            port = open_port(slave.link, own)
         except TapbondError as error:
             log.warning("slave is not probed", failover=self._failover, slave=slave.name, reason=str(error))
             return

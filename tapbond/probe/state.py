@@ -13,6 +13,7 @@ The rules are those of bond_ab_arp_inspect() in drivers/net/bonding/bond_main.c 
 """
 
 from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 from tapbond.probe.watcher import Target
 from tapbond.settings import Probing
@@ -55,6 +56,15 @@ class TargetState:
         self.asked = self.heard = False
 
 
+class Memory(NamedTuple):
+    """What is known of one path."""
+
+    states: dict[Target, TargetState]
+    active: bool
+    grace_until_ns: int
+    answered: bool
+
+
 class Path:
     """What is known of one slave's path.
 
@@ -88,6 +98,25 @@ class Path:
         self._grace_until_ns = now_ns + self._probing.grace_ns
         for state in self._states.values():
             state.forget()
+
+    @property
+    def memory(self) -> Memory:
+        """What a path to other targets may inherit."""
+        return Memory(self._states, self._active, self._grace_until_ns, self.answered)
+
+    def inherit(self, memory: Memory) -> None:
+        """Know of each target what was known; what was asked for last is not waited for.
+
+        On a path that was not trusted, a target that is new has to answer before it speaks for it.
+        """
+        states, self._active, grace_until_ns, answered = memory
+        for target in self._states.keys() - states.keys():
+            self._states[target].lost = not answered
+        if self._states.keys() == states.keys():
+            self._grace_until_ns = grace_until_ns
+        for target in self._states.keys() & states.keys():
+            self._states[target] = states[target]
+            self._states[target].asked = self._states[target].heard = False
 
     def sent(self, target: Target) -> None:
         """Note that a probe is under way."""

@@ -49,6 +49,8 @@ class ControlServer:
         self._failover = failover
         self._path = path
         self._stop = stop
+        self.reload: Callable[[], Awaitable[object]] = _nothing_to_reload
+        """Is called by Reload."""
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._methods: dict[str, Callable[[Parameters], Awaitable[object]]] = {
@@ -58,6 +60,7 @@ class ControlServer:
             "RemoveSlave": self._remove_slave,
             "Rank": self._rank,
             "GetSwitchovers": self._get_switchovers,
+            "Reload": self._reload,
             "Destroy": self._destroy,
         }
 
@@ -144,9 +147,16 @@ class ControlServer:
         await self._failover.remove(_string(parameters, "slave"))
         return {}
 
+    async def _reload(self, _parameters: Parameters) -> object:
+        return await self.reload()
+
     async def _destroy(self, _parameters: Parameters) -> object:
         asyncio.get_running_loop().call_soon(self._stop)
         return {}
+
+
+async def _nothing_to_reload() -> object:
+    raise TapbondError("there is no configuration to read again")
 
 
 async def _call(method: Callable[[Parameters], Awaitable[object]], parameters: Parameters) -> Reply:

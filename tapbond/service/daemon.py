@@ -4,19 +4,21 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Coroutine
-from pathlib import Path
 
 import uvloop
 
+from tapbond.config.configuration import Configuration
 from tapbond.errors import TapError
 from tapbond.failover import Failover
 from tapbond.rundir import RunDir
 from tapbond.service.control import ControlServer
 from tapbond.service.notify import notify_ready_fd, notify_systemd
 from tapbond.service.publications import Publications
+from tapbond.service.reloading import Reloading
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The last unless it is ignored, as under nohup: a terminal that closes must not leave slaves behind."""
+"""The last unless it is ignored, as under nohup: a terminal that closes must not leave slaves behind. Once the
+failover runs with a configuration file, SIGHUP has it read again, unless it is such a terminal's."""
 
 
 def run(failover: Coroutine[None, None, None]) -> None:
@@ -25,7 +27,7 @@ def run(failover: Coroutine[None, None, None]) -> None:
         runner.run(failover)
 
 
-async def serve(failover: Failover, run_dir: Path | None, ready_fd: int | None) -> None:
+async def serve(failover: Failover, configuration: Configuration, ready_fd: int | None) -> None:
     """Create a failover, answer on its control socket, and give everything back when told to stop.
 
     Raises:
@@ -36,10 +38,15 @@ async def serve(failover: Failover, run_dir: Path | None, ready_fd: int | None) 
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
-    publications = Publications(failover, RunDir(run_dir))
+    run_dir = RunDir(failover.settings.run_dir)
+    publications = Publications(failover, run_dir)
     try:
         await failover.create()  # takes milliseconds, and is not left half-done
-        control = ControlServer(failover, RunDir(run_dir).socket(failover.name), stop.set)
+        control = ControlServer(failover, run_dir.socket(failover.name), stop.set)
+        reloading = Reloading(failover, configuration)
+        control.reload = reloading.reload
+        if configuration.file.path is not None and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, reloading.hang_up, stop.set)
         await control.start()
         try:
             await publications.start()

@@ -6,10 +6,11 @@ from typing import Any, Self
 import msgspec
 
 from tapbond.errors import LinkRequestError, NoSuchInterfaceError
+from tapbond.linkmessage import Interface
 from tapbond.links import Links
 from tapbond.model import Link
 from tapbond.netns import Netns
-from tapbond.rtnetlink import Interface, Rtnetlink
+from tapbond.rtnetlink import Rtnetlink
 from tapbond.testing.clock import VirtualClock
 
 FIRST_IFINDEX = 1_000_000

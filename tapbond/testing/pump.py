@@ -52,11 +52,12 @@ class FakePump:
         self.announcements: list[bytes] = []
         self.mac = ""
         self.ports: dict[int, _Port] = {}
-        self.deaf = False
         self.direct: dict[int, bool] = {}
         """Whether each port sends past its qdisc."""
         self.filters: Filters = EVERYTHING
         """The last ones given to hear()."""
+        self.tolerant = self.silent = False
+        """The last ones given to tune()."""
         self.closed = False
         self.stalled = False
         """While set, no decision comes into force and detach() waits; adopt() ends it."""
@@ -105,10 +106,6 @@ class FakePump:
             self._adoption.clear()
             await self._adoption.wait()
 
-    def deafen(self, deaf: bool) -> None:
-        """Remember whether it hears."""
-        self.deaf = deaf
-
     def send_direct(self, port: int, direct: bool) -> None:
         """Remember which way the port sends."""
         self.direct[port] = direct
@@ -124,6 +121,12 @@ class FakePump:
         self._generation += 1
         self._publish()
         return self._generation
+
+    def tune(self, drain_ns: int, *, tolerant: bool, silent: bool) -> None:
+        """Take note."""
+        self._check_open()
+        self._drain_ns = drain_ns
+        self.tolerant, self.silent = tolerant, silent
 
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
         """Remember them."""

@@ -18,13 +18,17 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def datapath() -> str:
-    """What carries the frames; tests with the mark ``both_paths`` run with either."""
+    """What carries the frames; tests with the mark ``both_paths`` run with either.
+
+    Those that are marked ``two_queues`` also run with two queues: ``copy/2``.
+    """
     return "copy"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "datapath" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_paths"):
-        metafunc.parametrize("datapath", ["copy", "redirect"])
+        queues = ["copy/2"] if metafunc.definition.get_closest_marker("two_queues") else []
+        metafunc.parametrize("datapath", ["copy", "redirect", *queues])
 
 
 @pytest.fixture
@@ -35,7 +39,8 @@ def start(tmp_path: Path, datapath: str) -> Iterator[Callable[..., FailoverProce
         def run(lab: Lab, *options: str, name: str = "tb0", wait: bool = True) -> FailoverProcess:
             options = options or ("--standby", "eth0", "--primary", "eth1")
             if "--datapath" not in options:
-                options = (*options, "--datapath", datapath)
+                path, _, queues = datapath.partition("/")
+                options = (*options, "--datapath", path, "--queues", queues or "1")
             process = running.enter_context(FailoverProcess(lab.host, name, *options, run_dir=tmp_path))
             if wait:
                 process.wait_ready()

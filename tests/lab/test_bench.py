@@ -10,15 +10,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tapbond.bench import openvswitch
+from tapbond.bench import openvswitch, outages
 from tapbond.bench.crowd import measure_one_process, measure_process_each
 from tapbond.bench.offload import send_plainly
+from tapbond.bench.subjects import Site
 from tapbond.lab import FAR_V4, Lab, Pair, UdpFlow, total, wait_until
 from tapbond.lab.echo import Echo
 from tapbond.lab.flood import Flood
@@ -98,9 +99,10 @@ def test_a_bench_measures_and_writes_what_it_found(short_path: Path) -> None:
 def check_trials(trials: list[dict[str, Any]]) -> None:
     events = {trial["event"] for trial in trials if trial["subject"] == "tapbond"}
     assert {"primary-down", "unplug", "carrier-lost", "switch", "silent", "undisturbed"} <= events
+    assert {trial["alone"] for trial in trials} == {"", "netlink", "poll", "pump"}
     for trial in trials:
         assert trial["switched"], trial
-        assert trial["to_far"]["sent"] > 0
+        assert (trial["to_far"]["sent"] > 0) == (trial["alone"] not in ("netlink", "poll")), trial
         assert trial["from_far"]["sent"] > 0
         assert trial["to_far"]["duplicated"] == 0, trial
     assert {trial["event"] for trial in trials if trial["subject"] == "bridge"} == {"undisturbed", "quiet"}
@@ -130,19 +132,82 @@ def test_open_vswitch_runs_in_a_folder_of_its_own(short_path: Path) -> None:
         assert values(data, "rr", subject, "p50 µs")[0][0] > 0
 
 
+def lines_until(bench: subprocess.Popen[str], word: str) -> None:
+    assert bench.stderr is not None
+    while word not in (line := bench.stderr.readline()).lower():
+        assert line, "it ended early"
+
+
 def test_ctrl_c_takes_everything_down(short_path: Path) -> None:
     with running(short_path, "--subjects", "tapbond,python", "--loads", "udp60", "--rounds", "1000") as bench:
-        assert bench.stderr is not None
-        while "python" not in (line := bench.stderr.readline()).lower():
-            assert line, "it ended early"
+        lines_until(bench, "python")
         wait_until(lambda: len(descendants(bench.pid)) >= 2, DEADLINE_S, "both processes")
         children = descendants(bench.pid)
         bench.send_signal(signal.SIGINT)
         _, err = bench.communicate(timeout=DEADLINE_S)
     assert bench.returncode == 130
-    assert err.splitlines()[-1] == "tapbond: interrupted; everything is taken down"
+    assert err.splitlines()[-1].startswith("tapbond: interrupted; everything is taken down")
     assert "Traceback" not in err
     wait_until(lambda: not any(map(runs, children)), DEADLINE_S, "the end of what it had started")
+
+
+def test_what_was_measured_before_ctrl_c_is_written(short_path: Path) -> None:
+    file = short_path / "bench.json"
+    options = ("--subjects", "bridge", "--loads", "rr", "--rounds", "1000", "--json", str(file))
+    with running(short_path, *options) as bench:
+        lines_until(bench, "round 1 of")
+        bench.send_signal(signal.SIGINT)
+        out, err = bench.communicate(timeout=DEADLINE_S)
+    assert bench.returncode == 130
+    assert err.splitlines()[-1].startswith("tapbond: interrupted; everything is taken down")
+    data = json.loads(file.read_text())
+    assert data["partial"] == "interrupted"
+    assert values(data, "rr", "bridge", "p50 µs")[0][0] > 0
+    assert "- **partial: interrupted**" in out
+
+
+def test_what_was_measured_before_tapbond_ended_is_written(short_path: Path) -> None:
+    file = short_path / "bench.json"
+    options = ("--subjects", "bridge,tapbond", "--loads", "rr", "--rounds", "1000", "--json", str(file))
+    with running(short_path, *options) as bench:
+        lines_until(bench, "round 1 of")
+        for pid in descendants(bench.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        _, err = bench.communicate(timeout=DEADLINE_S)
+    assert bench.returncode == 1
+    assert err.splitlines()[-1].startswith("tapbond: tapbond, rr round trip: ")
+    assert "Traceback" not in err
+    data = json.loads(file.read_text())
+    assert data["partial"] == err.splitlines()[-1].removeprefix("tapbond: ")
+    assert values(data, "rr", "tapbond", "p50 µs")[0][0] > 0
+
+
+@pytest.mark.parametrize(("detector", "events"), outages.ALONE.items())
+def test_each_detector_of_the_copy_path_does_by_itself(detector: str, events: tuple[str, ...]) -> None:
+    with ExitStack() as stack:
+        arena = outages.build_alone(Site(stack, 1500, ()), detector)
+        arena.wait_reachable()
+        for _ in range(2):  # what was undone may happen again
+            trials = arena.play(0, 1000)
+            assert [trial.event for trial in trials] == list(events)
+            for trial in trials:
+                assert trial.switched, trial
+                assert (trial.alone, trial.detector) == (detector, detector), trial
+                assert trial.from_far.recovered, trial
+
+
+@pytest.mark.skipif(openvswitch.missing() is not None, reason=str(openvswitch.missing()))
+def test_open_vswitch_goes_through_the_events(short_path: Path) -> None:
+    file = short_path / "bench.json"
+    with running(short_path, "--subjects", "ovs-tso", "--loads", "failover", "--json", str(file)) as bench:
+        _, err = bench.communicate(timeout=DEADLINE_S)
+    assert bench.returncode == 0, err
+    data = json.loads(file.read_text())
+    assert data["skipped"] == []
+    found = {trial["event"]: trial for trial in data["trials"] if trial["subject"] == "ovs-tso"}
+    assert {"primary-down", "carrier-lost", "switch", "unplug"} <= set(found)
+    assert all(trial["switched"] for trial in found.values()), found
 
 
 def test_what_tapbond_run_refuses_is_one_line(short_path: Path) -> None:

@@ -112,9 +112,11 @@ def test_an_inquiry_reads_what_ip_and_bridge_show(lab: Lab) -> None:
 
 async def test_news_of_groups_where_the_kernel_has_them(lab: Lab) -> None:
     told: list[None] = []
-    news = GroupNews(lambda: told.append(None), lab.host.socket)
+    others: list[None] = []
+    news = GroupNews(lab.host.index_of("eth1"), lambda: told.append(None), lab.host.socket)
+    of_another = GroupNews(lab.host.index_of("lo"), lambda: others.append(None), lab.host.socket)
     try:
-        if not news.open():
+        if not news.open() or not of_another.open():
             pytest.skip(
                 "this kernel does not tell of groups (RTNLGRP_IPV4_MCADDR): they are compared once a second"
             )
@@ -124,8 +126,10 @@ async def test_news_of_groups_where_the_kernel_has_them(lab: Lab) -> None:
                 break
             await asyncio.sleep(0.01)
         assert told
+        assert not others
     finally:
         news.close()
+        of_another.close()
 
 
 # The lists of the failover reach the slaves.

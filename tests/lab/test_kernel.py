@@ -102,7 +102,7 @@ def test_a_packet_socket_survives_its_link(lab: Lab) -> None:
         assert send_error(sender) == errno.ENXIO
         lab.plug("eth1")
         lab.up("eth1")
-        assert lib.tb_port_bind(sender.fileno(), lab.host.index_of("eth1"), 1) == 0
+        assert lib.tb_port_bind(sender.fileno(), lab.host.index_of("eth1")) == 0
         assert send_error(sender) == 0
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import uvloop
@@ -118,10 +118,13 @@ def test_the_failover_survives_an_overrun(lab: Lab) -> None:
         async with Failover("tb0", standby="eth0", primary="eth1") as failover:
             links = failover._parts.places.home.links
             first = links.by_name("eth1").ifindex
-            links._unwatch()
+            room = links._room
+            assert room is not None
+            assert room._socket is not None
+            asyncio.get_running_loop().remove_reader(room._socket.fileno())
             lab.unplug("eth1")
             lab.plug("eth1")
-            links._lost_events()
+            room.lost()
             async with asyncio.timeout(10):
                 while failover.status().active != "eth1" or links.by_name("eth1").ifindex == first:
                     await asyncio.sleep(0.01)
@@ -173,3 +176,53 @@ def test_created_and_destroyed_leaves_no_descriptor_or_thread(lab: Lab) -> None:
 def in_use() -> tuple[int, int, int]:
     """Count descriptors, Python's threads and the kernel's, which outlive a join for a moment."""
     return len(os.listdir("/proc/self/fd")), threading.active_count(), len(os.listdir("/proc/self/task"))
+
+
+def test_an_event_and_a_dump_tell_the_same_of_every_link() -> None:
+    """Our decoder of both, one with counters and one without, and pyroute2's of the same links."""
+
+    async def main() -> None:
+        rtnetlink = await Rtnetlink().open()
+        links = Links(rtnetlink)
+        await links.open()
+        try:
+            await rtnetlink.request("links", add)
+            v0 = await rtnetlink.find("v0")
+            assert v0 is not None
+            await rtnetlink.set_up(v0, True)  # of one that is down the kernel does not tell these
+            await rtnetlink.add_altname(v0, "another")
+            await rtnetlink.set_alias(v0, "a line of text")
+            assert await rtnetlink.find("another") is None
+            assert await rtnetlink.find("v9") is None
+            assert {link.name for link in await rtnetlink.links()} >= {"lo", "v0", "v1", "br9", "mv0"}
+            async with asyncio.timeout(10):  # linkwatch takes its time
+                while links.by_index != (dumped := {link.ifindex: link for link in await rtnetlink.links()}):
+                    links.read_pending()
+            v0 = links.by_name("v0")
+            assert (v0.altnames, v0.alias, v0.master) == (
+                {"another"},
+                "a line of text",
+                links.by_name("br9").ifindex,
+            )
+            assert links.by_name("mv0").parent == links.by_name("v1").ifindex
+            for message in await rtnetlink.request("links", lambda ipr: list(ipr.get_links())):
+                link = dumped[message["index"]]
+                assert link.name == message.get_attr("IFLA_IFNAME")
+                assert link.mac == message.get_attr("IFLA_ADDRESS")
+                assert (link.mtu, link.qdisc) == (message.get_attr("IFLA_MTU"), message.get_attr("IFLA_QDISC"))
+                assert link.promiscuity == message.get_attr("IFLA_PROMISCUITY")
+                families = message.get_attr("IFLA_AF_SPEC")
+                inet6 = families.get_attr("AF_INET6") if families else None
+                assert link.addr_gen_mode == (inet6.get_attr("IFLA_INET6_ADDR_GEN_MODE") if inet6 else None)
+        finally:
+            await links.close()
+            await rtnetlink.close()
+
+    def add(ipr: Any) -> None:
+        ipr.link("add", ifname="v0", kind="veth", peer={"ifname": "v1"})
+        ipr.link("add", ifname="br9", kind="bridge")
+        ipr.link("set", index=ipr.link_lookup(ifname="v0")[0], master=ipr.link_lookup(ifname="br9")[0])
+        ipr.link("add", ifname="mv0", kind="macvlan", link=ipr.link_lookup(ifname="v1")[0])
+
+    with Namespace("decoder") as namespace:
+        on_uvloop(namespace, main)

@@ -443,13 +443,21 @@ def test_tcpdump_on_the_tap_sees_what_is_received_only(lab: Lab, start: Start) -
     assert seen["eth1"] == {(8, True), (0, False)}
 
 
+def dropped_by_the_tap(lab: Lab) -> int:
+    """Return what its qdisc has dropped: qdisc_graft() in net/sched/sch_api.c stops the device for a clsact."""
+    (link,) = json.loads(lab.host.check_output(["ip", "-j", "-s", "link", "show", "tb0"]))
+    return int(link["stats64"]["tx"]["dropped"])
+
+
 def test_what_is_sent_without_a_filter_goes_through_the_pump(lab: Lab, start: Start) -> None:
     process = start(lab)
+    before = dropped_by_the_tap(lab)
     with traffic(lab) as flows:
         lab.host.check_output(["tc", "qdisc", "del", "dev", "tb0", "clsact"])
         flows.pass_frames(1000)
     tx, _ = flows.totals()
-    assert (tx.lost, tx.duplicated) == (0, 0)
+    assert tx.lost <= dropped_by_the_tap(lab) - before
+    assert tx.duplicated == 0
     assert process.stop() == 0
     assert qdiscs(lab.host) == []
 

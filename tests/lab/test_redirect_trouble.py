@@ -6,10 +6,8 @@ eth0 ─┤ (standby)               ├ sw0 ┐
 eth1 ─┘ (primary)               └ sw1 ┴ br0
 """
 
-import errno
 import json
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -22,7 +20,6 @@ from test_switching import becomes_active, traffic
 
 from tapbond.datapath.classifier import CLASSIFIERS, Classifier
 from tapbond.datapath.fuse import Fuse
-from tapbond.datapath.port import open_port
 from tapbond.datapath.tc import Tc
 from tapbond.datapath.wiring import Wiring
 from tapbond.lab import FAR_V4, Lab, wait_until
@@ -47,43 +44,6 @@ def classifier(request: pytest.FixtureRequest) -> Classifier:
 
 def link_of(lab: Lab, name: str) -> Link:
     return Link(ifindex=lab.host.index_of(name), name=name, mac="")
-
-
-@pytest.mark.parametrize("hears", [True, False])
-def test_a_packet_socket_that_hears_nothing_still_sends(lab: Lab, hears: bool) -> None:
-    """Why the pump can be deaf while frames are redirected."""
-    lab.up("eth1")
-    link = link_of(lab, "eth1")
-    with (
-        lab.host.run(lambda: open_port(link, hears=hears)) as port,
-        lab.far.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as far,
-    ):
-        lab.far.run(far.bind, ("eth0", 3))
-        far.settimeout(0.1)
-
-        def seen() -> bool:
-            port.send(bytes(10) + FRAME)
-            try:
-                return far.recv(2000)[: len(FRAME)] == FRAME
-            except TimeoutError:
-                return False
-
-        wait_until(seen, what="the frame at the far host")
-
-
-def test_it_is_not_told_that_its_link_is_down_but_its_sends_are(lab: Lab) -> None:
-    lab.up("eth1")
-    link = link_of(lab, "eth1")
-    with lab.host.run(lambda: open_port(link, hears=False)) as port:
-        lab.host.check_output(["ip", "link", "set", "eth1", "down"])
-        assert port.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
-        with pytest.raises(OSError, match="down") as caught:
-            port.send(bytes(10) + FRAME)
-        assert caught.value.errno == errno.ENETDOWN
-        lab.unplug("eth1")
-        with pytest.raises(OSError, match="device") as caught:
-            port.send(bytes(10) + FRAME)
-        assert caught.value.errno == errno.ENXIO
 
 
 # The fuse, with nobody else to switch.

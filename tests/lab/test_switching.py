@@ -70,6 +70,7 @@ def becomes_active(process: FailoverProcess, slave: str | None) -> None:
     wait_until(lambda: process.status().active == slave, what=f"{slave} to be active")
 
 
+@pytest.mark.two_queues
 def test_planned_switch_loses_nothing(lab: Lab, start: Start, isolation: str) -> None:
     process = start(lab, "--standby", "eth0", "--primary", "eth1", "--isolation", isolation)
     with traffic(lab) as flows:
@@ -81,6 +82,7 @@ def test_planned_switch_loses_nothing(lab: Lab, start: Start, isolation: str) ->
         assert (direction.lost, direction.duplicated) == (0, 0)
 
 
+@pytest.mark.two_queues
 def test_return_of_the_primary_loses_nothing(lab: Lab, start: Start, isolation: str) -> None:
     process = start(lab, "--standby", "eth0", "--primary", "eth1", "--isolation", isolation)
     lab.down("eth1")
@@ -93,6 +95,7 @@ def test_return_of_the_primary_loses_nothing(lab: Lab, start: Start, isolation: 
     assert records(process, 3)[-1].cause == "primary ready"
 
 
+@pytest.mark.two_queues
 def test_replug_loses_and_doubles_nothing(lab: Lab, start: Start, isolation: str) -> None:
     process = start(lab, "--standby", "eth0", "--primary", "eth1", "--isolation", isolation)
     lab.unplug("eth1")
@@ -104,6 +107,7 @@ def test_replug_loses_and_doubles_nothing(lab: Lab, start: Start, isolation: str
         assert (direction.lost, direction.duplicated) == (0, 0)
 
 
+@pytest.mark.two_queues
 def test_primary_set_down_loses_nothing_that_was_sent(lab: Lab, start: Start, datapath: str) -> None:
     """The pump sends again what a link refuses. What is redirected to it is lost until tc has changed."""
     process = start(lab)
@@ -119,6 +123,7 @@ def test_primary_set_down_loses_nothing_that_was_sent(lab: Lab, start: Start, da
     assert record.dropped <= tx.lost
 
 
+@pytest.mark.two_queues
 def test_unplug_loses_nothing_that_was_sent(lab: Lab, start: Start, datapath: str) -> None:
     process = start(lab)
     with traffic(lab) as flows:
@@ -131,6 +136,7 @@ def test_unplug_loses_nothing_that_was_sent(lab: Lab, start: Start, datapath: st
     assert (record.from_slave, record.to_slave, record.cause) == ("eth1", "eth0", "unplugged")
 
 
+@pytest.mark.two_queues
 def test_carrier_lost(lab: Lab, start: Start) -> None:
     process = start(lab)
     with traffic(lab) as flows:
@@ -144,6 +150,7 @@ def test_carrier_lost(lab: Lab, start: Start) -> None:
     assert record.detected_ns <= record.decided_ns
 
 
+@pytest.mark.two_queues
 def test_the_switch_learns_without_traffic(lab: Lab, start: Start) -> None:
     """The announcement alone moves the MAC in the switch's table."""
     process = start(lab)
@@ -155,6 +162,7 @@ def test_the_switch_learns_without_traffic(lab: Lab, start: Start) -> None:
     wait_until(lambda: lab.switch_port_of() == "sw1", what="the switch to learn")
 
 
+@pytest.mark.two_queues
 def test_an_announcement_survives_a_stale_error(lab: Lab, start: Start) -> None:
     """A standby that was down for a moment has ENETDOWN waiting on its socket when it is switched to."""
     process = start(lab)
@@ -168,6 +176,7 @@ def test_an_announcement_survives_a_stale_error(lab: Lab, start: Start) -> None:
         wait_until(lambda: lab.switch_port_of() == "sw1", what="the switch to learn")
 
 
+@pytest.mark.two_queues
 def test_both_slaves_gone_and_back(lab: Lab, start: Start) -> None:
     process = start(lab)
     lab.lose_carrier("eth1")
@@ -217,6 +226,7 @@ def test_rx_any_hears_every_slave(lab: Lab, start: Start) -> None:
     wait_until(lambda: all(slave.counters.rx_frames for slave in process.status().slaves), what="both to hear")
 
 
+@pytest.mark.two_queues
 def test_counters_never_run_backwards(lab: Lab, start: Start) -> None:
     """The driver's do: at unplug and when both go down (rx 276 to 6). Ours are sums over all slaves that were."""
     process = start(lab)

@@ -8,7 +8,13 @@ import uvloop
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-ON_BOTH_LOOPS = ("test_pump.py", "test_pump_announce.py", "test_pump_faults.py", "test_pump_receive.py")
+ON_BOTH_LOOPS = (
+    "test_pump.py",
+    "test_pump_announce.py",
+    "test_pump_faults.py",
+    "test_pump_receive.py",
+    "test_pump_queues.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

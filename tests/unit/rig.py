@@ -2,12 +2,16 @@
 
     test ── rig.host ══ tap end ── pump ── near end ══ rig.far[port] ── test
 
+With more queues there is a pump between rig.hosts[queue] and rig.fars[port][queue] for each; those above are the
+first queue's.
+
 AF_UNIX datagram sockets keep frames whole and have filters, full buffers and errors as packet sockets do: a
 far end that was closed answers the next send with ECONNREFUSED.
 """
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -116,20 +120,33 @@ class Rig:
         kind: int = socket.SOCK_DGRAM,
         tolerant: bool = False,
         silent: bool = False,
+        queues: int = 1,
     ) -> None:
-        self.host, self.tap = pair(kind, 1 << 20)
-        self.pump = Pump(self.tap.fileno(), drain_ns, tolerant=tolerant, silent=silent, busy_poll_ns=50_000)
+        ends = [pair(kind, 1 << 20) for _ in range(queues)]
+        self.hosts, self.taps = [host for host, _ in ends], [tap for _, tap in ends]
+        self.host, self.tap = ends[0]
+        self.pump = Pump(
+            self.tap.fileno(),
+            drain_ns,
+            tolerant=tolerant,
+            silent=silent,
+            busy_poll_ns=50_000,
+            more_queues=[tap.fileno() for tap in self.taps[1:]],
+        )
         self.events: list[PumpEvent] = []
         self.far: dict[int, socket.socket] = {}
+        self.fars: dict[int, list[socket.socket]] = {}
         for _ in range(slaves):
             self.plug(kind=kind)
 
     def plug(self, *, kind: int = socket.SOCK_DGRAM, buffer: int = 0) -> int:
         """Attach another slave."""
-        far, near = pair(kind, buffer)
-        assert lib.tb_port_gate(near.fileno(), 0) == 0
-        port = self.pump.attach_socket(near)
-        self.far[port] = far
+        ends = [pair(kind, buffer) for _ in self.hosts]
+        for _, near in ends:
+            assert lib.tb_port_gate(near.fileno(), 0) == 0
+        port = self.pump.attach_socket(*(near for _, near in ends))
+        self.fars[port] = [far for far, _ in ends]
+        self.far[port] = self.fars[port][0]
         return port
 
     def pump_event(self, event: PumpEvent) -> None:
@@ -190,7 +207,7 @@ class Rig:
 
     async def close(self) -> None:
         await self.pump.close()
-        for end in (self.host, self.tap, *self.far.values()):
+        for end in (*self.hosts, *self.taps, *itertools.chain(*self.fars.values()), *self.far.values()):
             end.close()
 
 

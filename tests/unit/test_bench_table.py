@@ -1,18 +1,19 @@
 """The tables and the JSON of a comparison, and what is refused before anything is built."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from tapbond.bench import table
-from tapbond.bench.comparison import Comparison, compare
+from tapbond.bench import arena, grid, plot, summary_plot, table, targets
+from tapbond.bench.arena import trial
+from tapbond.bench.comparison import Comparison
 from tapbond.bench.crowd import Measured
 from tapbond.bench.figures import Spread
-from tapbond.bench.loads import LOADS, NAMES
+from tapbond.bench.loads import BOTH, LOADS, NAMES
 from tapbond.bench.machine import Machine
-from tapbond.bench.outages import trial
 from tapbond.bench.plan import Settings, names
 from tapbond.bench.result import Result, Series, Trial
 from tapbond.bench.subjects import FAILOVERS, SUBJECTS
@@ -105,14 +106,41 @@ def test_what_is_better_lower_is_compared_by_difference() -> None:
 
 def test_outages_are_told_by_event_and_by_detector() -> None:
     text = table.markdown(result(one(0, "netlink", 2.0, 3), one(1, "pump", 1.0, 0)))
-    by_event = next(line for line in text.splitlines() if "carrier lost" in line)
+    rows = [line for line in text.splitlines() if "path: carrier lost" in line]
+    by_event = rows[0]
     assert "2/2" in by_event
     assert "1.00 / 2.00 / 2.00" in by_event
-    assert "3 (≤ 3)" in by_event
-    assert [line.split("|")[2].strip() for line in text.splitlines() if "carrier lost" in line][1:] == [
-        "netlink",
-        "pump",
-    ]
+    assert "0 / 3, in 1" in by_event
+    assert [row.split("|")[2].strip() for row in rows[1:]] == ["netlink", "pump"]
+
+
+def test_a_detector_by_itself_has_rows_of_its_own_and_counts_for_no_target() -> None:
+    alone = msgspec.structs.replace(one(0, "poll", 20.0, 9), alone="poll", to_far=arena.SILENT)
+    text = table.markdown(result(one(0, "netlink", 1.0, 0), alone))
+    (row, by_detector) = [line for line in text.splitlines() if "carrier lost (poll alone)" in line]
+    assert [cell.strip() for cell in row.split("|")][3:7] == ["-", "40.00 / 40.00 / 40.00", "-", "9 / 9, in 1"]
+    assert "poll" in by_detector
+    assert "carrier lost, 1 times: outage p99 ms" in text
+
+
+def test_targets_are_of_the_same_rounds_and_the_median_decides() -> None:
+    rows = {row[0]: row[1:] for row in targets.rows(result(one(0, "netlink", 1.0, 0), one(1, "pump", 9.0, 0)))}
+    assert rows["TCP, copy path, over veth + bridge"] == ["≥ 0.85 / ≥ 0.85", "0.9 (0.8…0.9)", "-", "no"]
+    assert rows["UDP round trips, idle machine, copy path: added p50 µs"][-1] == "yes"
+    assert rows["carrier lost, 2 times: outage p50 ms"] == ["≤ 2", "1.00", "2.00", "yes"]
+    assert rows["carrier lost, 2 times: outage p99 ms"] == ["≤ 10", "9.00", "18.00", "no"]
+
+
+def test_a_planned_switch_that_loses_a_frame_misses_its_target() -> None:
+    planned = msgspec.structs.replace(one(0, "control", 1.0, 1), planned=True, event="switch")
+    (row,) = [row for row in targets.rows(result(planned)) if row[0].startswith("switched")]
+    assert row[1:] == ["0, 0, 0", "0, 0, 0", "1, 0, 0", "no"]
+
+
+def test_what_ended_early_says_so() -> None:
+    text = table.markdown(msgspec.structs.replace(result(), partial="interrupted"))
+    assert "- **partial: interrupted**" in text
+    assert "partial" not in table.markdown(result())
 
 
 def test_the_head_tells_the_machine_and_what_was_skipped() -> None:
@@ -122,7 +150,7 @@ def test_the_head_tells_the_machine_and_what_was_skipped() -> None:
 
 
 def test_every_row_of_a_grid_has_the_same_width() -> None:
-    lines = table.grid([["", "a"], ["long name", "1"], ["b", "1 234"]]).splitlines()
+    lines = grid.grid([["", "a"], ["long name", "1"], ["b", "1 234"]]).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[1] == "|-----------|------:|"
 
@@ -131,7 +159,7 @@ def test_every_row_of_a_grid_has_the_same_width() -> None:
     ("value", "text"), [(0.12345, "0.123"), (12.345, "12.3"), (123456.7, "123 457"), (0, "0")]
 )
 def test_figures_have_the_digits_that_mean_something(value: float, text: str) -> None:
-    assert table.number(value) == text
+    assert grid.number(value) == text
 
 
 def test_json_is_read_back_as_it_was() -> None:
@@ -211,14 +239,15 @@ def test_nothing_to_measure_is_an_error_with_the_reason(monkeypatch: pytest.Monk
     settings = msgspec.structs.replace(SETTINGS, subjects=("ovs",), loads=("udp60",))
     said: list[str] = []
     with pytest.raises(TapbondError, match=r"nothing was measured: ovs: ovsdb-tool is not installed"):
-        compare(settings, said.append)
+        Comparison(settings, said.append).play()
     assert said == ["skipped: ovs: ovsdb-tool is not installed"]
 
 
 def test_a_load_that_cannot_be_had_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LOADS, "tcp", LOADS["tcp"]._replace(missing=lambda: "iperf3 is not installed"))
     run = Comparison(msgspec.structs.replace(SETTINGS, subjects=(), loads=("tcp",)), lambda _: None)
-    run.play()
+    with pytest.raises(TapbondError, match="iperf3 is not installed"):
+        run.play()
     assert run.skipped == ["tcp: iperf3 is not installed"]
 
 
@@ -250,3 +279,33 @@ def test_numbers_out_of_range_are_usage_errors(arguments: tuple[str, ...]) -> No
     found = CliRunner().invoke(cli, ["bench", *arguments])
     assert found.exit_code == 2
     assert arguments[0] in found.output
+
+
+def whole() -> Result:
+    def series(load: str, direction: str, subject: str) -> Series:
+        values = (1.0, 2.0, 3.0) if subject != "python" else (0.02, 0.03, 0.04)
+        metric = LOADS[load].metric
+        return Series(load=load, direction=direction, subject=subject, metric=metric, values=values)
+
+    every = [series(load, way, name) for load in ("tcp", "udp60") for way in BOTH for name in SUBJECTS]
+    return msgspec.structs.replace(result(one(0, "netlink", 2.0, 3)), series=tuple(every))
+
+
+@pytest.mark.parametrize("draw", [plot.write, summary_plot.write])
+@pytest.mark.parametrize(
+    "found", [whole(), result(), msgspec.structs.replace(result(), series=())], ids=["whole", "part", "nothing"]
+)
+def test_whatever_there_is_can_be_drawn(
+    tmp_path: Path, draw: Callable[[Path, Result], None], found: Result
+) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "plot.png"
+    draw(file, found)
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_for_a_readme_is_small(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "plot.png"
+    summary_plot.write(file, whole())
+    assert file.stat().st_size < 100_000

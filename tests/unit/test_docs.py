@@ -8,6 +8,7 @@ import click
 import pytest
 
 from tapbond.cli import cli
+from tapbond.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
@@ -17,8 +18,10 @@ OPTION = re.compile(r"`(--[a-z][a-z-]+)")
 
 def options() -> set[str]:
     found: set[str] = {"--map-root-user", "--user", "--net", "--device", "--junit-xml"}
-    for command in cli.commands.values():
-        for parameter in command.params:
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        for parameter in command.params if command else ():
             if isinstance(parameter, click.Option):
                 found.update(parameter.opts + parameter.secondary_opts)
     return found

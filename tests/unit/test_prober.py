@@ -98,7 +98,7 @@ class Stage:
         """Return the MACs that a link was probed from."""
         return {frame[6:12].hex(":") for link, frame in self.segment.sent if link == name}
 
-    async def rounds(self, count: int) -> None:
+    async def rounds(self, count: float) -> None:
         await asyncio.sleep(count * ROUND_S)
 
 
@@ -510,3 +510,54 @@ def test_the_log_says_what_a_mac_that_is_never_answered_may_mean(
 
     play(scene, grace_ns=0)
     assert "port security" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("targets", [(V4,), (V4, V6)], ids=["the same target", "another one too"])
+def test_a_path_that_is_distrusted_stays_so_when_the_probes_change(play: Play, targets: tuple[str, ...]) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.rounds(10)
+        stage.segment.silent = {"eth1"}
+        await stage.rounds(5)
+        assert stage.active == "eth0"
+        stage.prober.change(Probing(targets=targets, interval_ns=20 * MS, missed_max=4, any_watcher=True))
+        for _ in range(40):
+            await stage.rounds(1)
+            assert stage.active == "eth0"
+        assert len(stage.segment.ports) == 2
+        stage.segment.silent = set()
+        await stage.rounds(20)
+        assert stage.active == "eth1"
+
+    assert [slave for slave, _, _ in play(scene).switches()] == ["eth0", "eth1"]
+
+
+def test_probes_that_change_again_and_again_distrust_nobody(play: Play) -> None:
+    """What was asked for just before a change is not waited for."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.rounds(10)
+        for number in range(20):
+            stage.prober.change(Probing(targets=(V4, V6)[: 1 + number % 2], interval_ns=20 * MS, missed_max=1))
+            await stage.rounds(1.3)
+            assert stage.active == "eth1"
+
+    assert play(scene).switches() == []
+
+
+def test_probes_begin_and_end_while_it_runs(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.rounds(5)
+        assert stage.segment.ports == []
+        stage.prober.change(Probing(targets=(V4,), interval_ns=20 * MS))
+        await stage.rounds(10)
+        stage.segment.silent = {"eth1"}
+        await stage.rounds(6)
+        assert stage.active == "eth0"
+        with pytest.raises(TapbondError):
+            stage.prober.change(Probing(targets=("224.0.0.1",)))
+        assert len(stage.segment.ports) == 2
+        stage.prober.change(Probing())
+        await stage.rounds(5)
+        assert (stage.active, stage.segment.ports) == ("eth1", [])
+
+    play(scene, targets=())

@@ -73,7 +73,7 @@ def revive(rig: Rig, port: int) -> socket.socket:
     name = f"\0tapbond-test-{time.monotonic_ns()}"
     again = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     again.bind(name)
-    rig.pump._sockets[port].connect(name)
+    rig.pump._sockets[port].first.connect(name)
     far.close()
     near.close()
     return again

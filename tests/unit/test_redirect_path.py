@@ -190,16 +190,6 @@ async def test_the_fuse_has_the_next_slave_take_over(rig: Rig) -> None:
 
 
 @virtual
-async def test_the_pump_hears_nothing_while_frames_are_redirected(rig: Rig) -> None:
-    rig.begin()
-    assert rig.pump.deaf
-    rig.path.tap_changed(TAP, at_home=False)
-    assert not rig.pump.deaf
-    rig.path.tap_changed(TAP, at_home=True)
-    assert rig.pump.deaf
-
-
-@virtual
 async def test_nobody_ready_leaves_all_to_the_pump(rig: Rig) -> None:
     rig.begin()
     rig.path.apply(decision(1, 0), 0)

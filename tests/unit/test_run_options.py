@@ -3,7 +3,8 @@
 import click
 import pytest
 
-from tapbond.cli.run import _settings, command
+from tapbond.cli.run import command
+from tapbond.config.options import to_settings
 from tapbond.errors import TapbondError
 from tapbond.settings import Backup, Probing, Settings
 
@@ -15,9 +16,9 @@ def parse(*arguments: str) -> Settings:
     options = {
         name: value
         for name, value in context.params.items()
-        if name not in ("failover", "ready_fd", "run_dir", "verbose", "quiet")
+        if name not in ("failover", "config", "ready_fd", "run_dir", "verbose", "quiet")
     }
-    return _settings("tb0", None, options)
+    return to_settings("tb0", options)
 
 
 def test_the_defaults_are_those_of_the_library() -> None:
@@ -39,7 +40,20 @@ def test_every_option_arrives() -> None:
             "--rx",
             "any",
         ),
-        *("--slots", "any", "--reselect", "failure", "--drain", "1", "--updelay", "2", "--downdelay", "3"),
+        *(
+            "--queues",
+            "3",
+            "--slots",
+            "any",
+            "--reselect",
+            "failure",
+            "--drain",
+            "1",
+            "--updelay",
+            "2",
+            "--downdelay",
+            "3",
+        ),
         *("--hold-down", "4", "--poll", "5", "--busy-poll", "9", "--announce", "6", "--announce-interval", "7"),
         *("--probe", "10.0.0.1", "--probe", "fd00::0:1", "--probe-interval", "20", "--probe-missed", "3"),
         *("--probe-targets", "all", "--probe-watchers", "any", "--probe-grace", "8", "--slave-netns", "blue"),
@@ -55,6 +69,7 @@ def test_every_option_arrives() -> None:
         mtu=9000,
         isolation="nft",
         rx="any",
+        queues=3,
         reselect="failure",
         drain_ns=MS,
         updelay_ns=2 * MS,

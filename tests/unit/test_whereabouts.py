@@ -149,6 +149,8 @@ def test_one_that_has_just_come_home_is_known_by_its_name() -> None:
 
     async def scene(whereabouts: Whereabouts) -> None:
         other = Link(ifindex=77, name="tb0", mac=MAC, kind="tun", netns=HOME)
+        assert not whereabouts.is_tap(other)  # the TAP is seen, under its own index
+        stage.home.delete("tb0")
         assert whereabouts.is_tap(other)
         assert not whereabouts.is_tap(Link(ifindex=77, name="tb0", mac=MAC, netns=HOME))
         assert not whereabouts.is_tap(Link(ifindex=77, name="tb0", mac=MAC, kind="tun", netns=AWAY))

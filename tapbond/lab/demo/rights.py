@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tapbond import tap
+from tapbond import tapqueues
 from tapbond.errors import RightsError, TapError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def acquire() -> bool:
     Raises:
         RightsError: /dev/net/tun may not be opened, or user namespaces are forbidden.
     """
-    check_device(Path(tap.DEVICE))
+    check_device(Path(tapqueues.DEVICE))
     if capabilities() & NEEDED == NEEDED:
         return False
     try:
@@ -64,7 +64,7 @@ def check_device(device: Path) -> None:
         RightsError: it cannot be opened, with the way out.
     """
     try:
-        tap.check_device(device)
+        tapqueues.check_device(device)
     except TapError as error:
         raise RightsError(str(error)) from error
 

@@ -4,7 +4,21 @@ import sys
 
 import click
 
-from tapbond.cli import add, bench, demo, destroy, doctor, monitor, rank, remove, restore, run, status, switch
+from tapbond.cli import (
+    add,
+    bench,
+    demo,
+    destroy,
+    doctor,
+    monitor,
+    rank,
+    remove,
+    restore,
+    run,
+    status,
+    switch,
+    teaming,
+)
 from tapbond.errors import TapbondError
 
 
@@ -14,7 +28,7 @@ def cli() -> None:
     """One network interface that survives its primary: the kernel's net_failover in userspace."""
 
 
-for command in (run, status, switch, add, remove, rank, destroy, restore, monitor, demo, bench, doctor):
+for command in (run, status, switch, add, remove, rank, destroy, restore, monitor, demo, bench, doctor, teaming):
     cli.add_command(command.command)
 
 

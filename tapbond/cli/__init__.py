@@ -10,8 +10,10 @@ from tapbond.cli import (
     demo,
     destroy,
     doctor,
+    migrate,
     monitor,
     rank,
+    reattach,
     remove,
     restore,
     run,
@@ -28,7 +30,23 @@ def cli() -> None:
     """One network interface that survives its primary: the kernel's net_failover in userspace."""
 
 
-for command in (run, status, switch, add, remove, rank, destroy, restore, monitor, demo, bench, doctor, teaming):
+for command in (
+    run,
+    status,
+    switch,
+    add,
+    remove,
+    rank,
+    destroy,
+    restore,
+    monitor,
+    demo,
+    bench,
+    doctor,
+    teaming,
+    migrate,
+    reattach,
+):
     cli.add_command(command.command)
 
 

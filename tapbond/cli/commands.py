@@ -21,6 +21,9 @@ COMMANDS = {
     "check": "Say what is wrong with configuration files.",
     "schema": "Print the JSON Schema of configuration files.",
     "doctor": "Say what this machine and these rights allow.",
+    "teaming": "Check a libvirt domain for the pair of a virtio NIC and a VF.",
+    "migrate": "Migrate a machine whose VF is a primary, as one transaction.",
+    "reattach": "Give a machine that has arrived its VF back.",
     "demo": "See a failover at work, in a network of namespaces.",
     "bench": "Measure tapbond on this machine.",
 }

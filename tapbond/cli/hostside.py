@@ -1,19 +1,24 @@
 """What ``tapbond migrate`` and ``tapbond reattach`` share: their options, what they print, and how they stop."""
 
-import asyncio
+from __future__ import annotations
+
 import contextlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tapbond.errors import TapbondError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MARKS = {

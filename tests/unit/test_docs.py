@@ -17,7 +17,7 @@ OPTION = re.compile(r"`(--[a-z][a-z-]+)")
 
 
 def options() -> set[str]:
-    found: set[str] = {"--map-root-user", "--user", "--net", "--device", "--junit-xml"}
+    found: set[str] = {"--map-root-user", "--user", "--net", "--device", "--junit-xml", "--migrateuri"}
     context = click.Context(cli)
     for name in COMMANDS:
         command = cli.get_command(context, name)

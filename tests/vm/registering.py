@@ -56,7 +56,7 @@ def second_primary(trial: Trial) -> str:
     before = trial.way("primary")
     taken = trial.is_slave("third")
     trial.rig.unplug("primary")
-    after = trial.way("third", timeout=4.0)
+    after = trial.way("third", timeout=2.0)
     trial.rig.unplug("third")
     trial.rig.plug("primary")
     trial.joins("primary")

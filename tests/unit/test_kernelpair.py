@@ -1,7 +1,7 @@
 """A guest where the kernel's net_failover owns the pair: what rtnetlink(7) tells of it, and the refusal.
 
-The messages are made of the attributes that `ip -d link` shows in a guest with virtio_net in standby mode and a VF;
-with ``bus`` as Linux 5.14 and later tell it.
+The messages are made of the attributes that `ip -d link` shows in a guest with virtio_net
+in standby mode and a VF; with ``bus`` as Linux 5.14 and later tell it.
 """
 
 import struct
@@ -64,7 +64,7 @@ def test_a_slave_of_net_failover_is_refused_with_the_way_out(name: str, role: Ro
     assert refused(guest(), name, role) == (
         f"{name}: the kernel's net_failover owns this pair already (it is a slave of ens10; slaves: ens10nsby,"
         " ens11): use ens10 as it is, or start the guest with failover=off on the virtio NIC (libvirt: no"
-        " <teaming>) and then tapbond"
+        " <teaming>)"
     )
 
 

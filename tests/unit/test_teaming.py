@@ -212,11 +212,7 @@ def test_nothing_that_was_there_is_changed_whatever_is_missing(gone: set[int], e
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_input_breaks_it(data: bytes) -> None:
-    for each in (
-        data,
-        b"<interface>" + data + b"</interface>",
-        b"<domain><interface type='" + data + b"'/></domain>",
-    ):
+    for before, after in ((b"", b""), (b"<interface>", b"</interface>"), (b"<d><interface type='", b"'/></d>")):
         with contextlib.suppress(XmlError):
             check(Source(before + data + after))
 

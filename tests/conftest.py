@@ -19,6 +19,7 @@ DEBIAN_PACKAGE = {
     "iperf3": "iperf3",
     "nft": "nftables",
     "ping": "iputils-ping",
+    "qemu-system-x86_64": "qemu-system-x86",
     "tcpdump": "tcpdump",
     "udhcpc": "udhcpc",
     "unshare": "util-linux",

@@ -20,6 +20,8 @@ COMMANDS = {
     "restore": "Put back what a failover that was killed left.",
     "check": "Say what is wrong with configuration files.",
     "schema": "Print the JSON Schema of configuration files.",
+    "migrate": "Migrate a guest that has a VF, as one transaction.",
+    "reattach": "Give a guest that has arrived a VF of this host.",
     "teaming": "Check a libvirt domain for the pair of a virtio interface and a VF.",
     "doctor": "Say what this machine and these rights allow.",
     "demo": "See a failover at work, in a network of namespaces.",

@@ -41,6 +41,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Where it goes, as the hypervisor names it: ``qemu+ssh://host/system``, ``tcp:host:4444``."""
     destination: str = ""
     """QMP socket of the waiting QEMU, where it can be reached from here."""
+    transport: str = ""
+    """libvirt's URI for the guest's memory (virsh migrate --migrateuri); empty: the destination chooses."""
     netns: str = ""
     """What opens the network namespace of bridge, TAP and PF; empty: our own."""
     mac: str

@@ -19,6 +19,9 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     connect: str = ""
     to: str = ""
     destination: str = ""
+    transport: str = ""
+    device: str = ""
+    """What plugs the VF; empty: as the hypervisor knows it."""
     netns: str = ""
     tap: str = ""
     uplink: str = ""
@@ -63,6 +66,7 @@ async def survey(site: Site, wishes: Wishes) -> Facts:
         connect=wishes.connect,
         to=wishes.to,
         destination=wishes.destination,
+        transport=wishes.transport,
         netns=wishes.netns,
         mac=guest.standby_mac,
         standby=guest.standby,

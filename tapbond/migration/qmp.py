@@ -153,9 +153,7 @@ class Qmp:
                 status = (await far.execute("query-status"))["status"]
         except TapbondError as error:
             return [str(error)]
-        return (
-            [] if status == "inmigrate" else [f"{self._destination}: does not wait for a guest (it is {status})"]
-        )
+        return [] if status == "inmigrate" else [f"{self._destination}: waits for no guest (it is {status})"]
 
     async def migrate(self, to: str, timeout_s: float, report: Report) -> None:
         """See Hypervisor."""
@@ -267,7 +265,7 @@ class Qmp:
         same = [name for name in found if mac and str(await self._property(name, "mac")).lower() == mac]
         if len(same or found) != 1:
             raise PreconditionError(
-                [f"{self.path}: which NIC is the standby? (--standby ID; virtio: {', '.join(found) or 'none'})"]
+                [f"{self.path}: which is the standby? (--standby ID; virtio: {', '.join(found) or 'none'})"]
             )
         return (same or found)[0]
 

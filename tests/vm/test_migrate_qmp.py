@@ -70,14 +70,21 @@ class Qemu:
             stdout=self.log,
             stderr=self.log,
         )
-        wait_until(lambda: self.own.exists() or self.process.poll() is not None, DEADLINE_S)
-        assert self.process.poll() is None, Path(self.log.name).read_text()
         self._client = socket.socket(socket.AF_UNIX)
         self._client.settimeout(DEADLINE_S)
-        self._client.connect(str(self.own))
+        wait_until(self._connect, DEADLINE_S)
         self._file = self._client.makefile("rw")
         self._file.readline()
         self.run("qmp_capabilities")
+
+    def _connect(self) -> bool:
+        """Try; the socket is there a moment before anybody listens."""
+        assert self.process.poll() is None, Path(self.log.name).read_text()
+        try:
+            self._client.connect(str(self.own))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
     def run(self, command: str, **arguments: Any) -> Any:
         told = {name.replace("_", "-"): value for name, value in arguments.items()}

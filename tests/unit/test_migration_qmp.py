@@ -284,13 +284,17 @@ async def test_the_destination_is_asked_whether_it_waits(served: Serve, tmp_path
 async def test_a_monitor_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tapbond.migration.monitor.ANSWER_S", 0.01)
 
-    async def mute(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(60)
+    ended = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
         writer.close()
+        ended.set()
 
     async with await asyncio.start_unix_server(mute, tmp_path / "source"):
         with pytest.raises(HypervisorError, match=r"no greeting \(another QMP client has the socket\?\)"):
             await Qmp(str(tmp_path / "source"), DEVICE).open()
+        await ended.wait()
 
 
 def test_it_runs_on_uvloop(tmp_path: Path) -> None:

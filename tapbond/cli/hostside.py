@@ -191,7 +191,7 @@ async def site_of(told: Any, standby: str) -> AsyncIterator[Any]:
     """Open the hypervisor and the network that wishes or facts name; ``told.device`` is the text of the device."""
     from tapbond.migration.backend import choose  # noqa: PLC0415
     from tapbond.migration.kernel import KernelNetwork  # noqa: PLC0415
-    from tapbond.migration.steps import Site  # noqa: PLC0415
+    from tapbond.migration.step import Site  # noqa: PLC0415
 
     hypervisor = choose(
         told.domain,

@@ -5,7 +5,6 @@ The library blocks: every call is made in a thread. Its events need a loop of it
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from tapbond.migration.errors import (
 )
 from tapbond.migration.facts import Guest, Place, Progress
 from tapbond.migration.hypervisor import Report
+from tapbond.migration.libvirtevents import start_events
 from tapbond.migration.libvirtpair import DomainPair, device_name, find_pair, find_primary, link_xml
 from tapbond.teaming import Source
 
@@ -60,7 +60,7 @@ class Libvirt:
 
     async def open(self) -> None:
         """See Hypervisor."""
-        _start_events()
+        start_events()
         self._connection = await self._call(libvirt.open, self.connect)
 
     async def close(self) -> None:
@@ -185,6 +185,8 @@ class Libvirt:
 
     async def migrate(self, to: str, timeout_s: float, report: Report) -> None:
         """See Hypervisor."""
+        if await self._end(to, timeout_s) is Place.THERE:
+            return
         domain = await self._domain()
         far = await self._call(libvirt.open, to)
         parameters = {libvirt.VIR_MIGRATE_PARAM_URI: self._transport} if self._transport else {}
@@ -198,7 +200,7 @@ class Libvirt:
         except TimeoutError as error:
             raise AnswerTimeoutError(f"{to}: not there within {timeout_s:g} s (--migrate-timeout)") from error
         finally:
-            moving.add_done_callback(lambda _moved: far.close())
+            moving.add_done_callback(lambda moved: (moved.cancelled() or moved.exception(), far.close()))
 
     async def _report(self, domain: Any, report: Report) -> None:
         try:
@@ -235,15 +237,24 @@ class Libvirt:
         finally:
             await self._call(far.close)
 
-    async def stay(self, to: str) -> None:
-        """See Hypervisor."""
-        end = asyncio.get_running_loop().time() + CANCEL_S
+    async def _end(self, to: str, timeout_s: float, *, cancel: bool = False) -> Place:
+        """Wait until the guest is not on its way any more, also one that an earlier process sent."""
+        end = asyncio.get_running_loop().time() + timeout_s
         while (place := await self.place(to)) is Place.MOVING:
             if asyncio.get_running_loop().time() > end:
-                raise UnclearError(f"{self.domain}: the migration does not end though it was cancelled")
-            with contextlib.suppress(HypervisorError):  # it may have just ended
-                await self._call((await self._domain()).abortJob)
+                raise AnswerTimeoutError(f"{to}: not there within {timeout_s:g} s (--migrate-timeout)")
+            if cancel:
+                with contextlib.suppress(HypervisorError):  # it may have just ended
+                    await self._call((await self._domain()).abortJob)
             await asyncio.sleep(POLL_S)
+        return place
+
+    async def stay(self, to: str) -> None:
+        """See Hypervisor."""
+        try:
+            place = await self._end(to, CANCEL_S, cancel=True)
+        except AnswerTimeoutError as error:
+            raise UnclearError(f"{self.domain}: the migration does not end though it was cancelled") from error
         if place is Place.THERE:
             raise NoWayBackError(f"{self.domain}: has moved to {to}")
         if place is Place.UNCLEAR:
@@ -290,27 +301,6 @@ class Libvirt:
             return await asyncio.to_thread(call, *arguments)
         except libvirt.libvirtError as error:
             raise HypervisorError(f"{self.domain}: {_reason(error)}") from error
-
-
-_events = threading.Lock()
-_started = False
-
-
-def _start_events() -> None:
-    """Start libvirt's own event loop, once a process and before any connection; keep it from writing errors."""
-    global _started  # noqa: PLW0603  (libvirt has one loop a process)
-    with _events:
-        if _started:
-            return
-        _started = True
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
-        libvirt.virEventRegisterDefaultImpl()
-        threading.Thread(target=_run_events, name="tapbond-libvirt", daemon=True).start()
-
-
-def _run_events() -> None:
-    while True:
-        libvirt.virEventRunDefaultImpl()
 
 
 def _reason(error: Exception) -> str:

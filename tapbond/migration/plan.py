@@ -1,7 +1,9 @@
 """The steps in their order, from the facts alone: the net_failover document's migrate.sh and reattach-vf.sh."""
 
 from tapbond.migration.facts import ZERO_MAC, Facts, Kind
-from tapbond.migration.steps import AddEntry, Move, Plug, RemoveEntry, SetLink, SetVfMac, Step, Unplug
+from tapbond.migration.gueststeps import Move, Plug, SetLink, Unplug
+from tapbond.migration.networksteps import AddEntry, RemoveEntry, SetVfMac
+from tapbond.migration.step import Step
 
 
 def plan(facts: Facts) -> list[Step]:

@@ -7,7 +7,7 @@ import msgspec
 from tapbond.errors import TapbondError
 from tapbond.migration.errors import PreconditionError
 from tapbond.migration.facts import Facts, FdbEntry, Guest, Kind
-from tapbond.migration.steps import Site
+from tapbond.migration.step import Site
 from tapbond.migration.virtualfunction import physical_function
 
 

@@ -23,7 +23,7 @@ from tapbond.migration.errors import (
 from tapbond.migration.facts import Facts, Progress
 from tapbond.migration.journal import Journal, Record, State
 from tapbond.migration.plan import plan
-from tapbond.migration.steps import Site, Step
+from tapbond.migration.step import Site, Step
 
 
 class What(StrEnum):

@@ -29,7 +29,7 @@ from tapbond.migration import (
 )
 from tapbond.migration.facts import ZERO_MAC, FdbEntry, Kind, Place
 from tapbond.migration.journal import Journal, Record, State
-from tapbond.migration.steps import Site
+from tapbond.migration.step import Site
 from tapbond.migration.transaction import Said, What
 from tapbond.testing.hypervisor import MAC, PF, TAP, UPLINK, FakeHost, Power, World
 
@@ -204,7 +204,7 @@ STRIKES = st.tuples(st.integers(1, 60), st.sampled_from([Power, failure]))
 
 
 @KINDS
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(first=STRIKES, lives=st.lists(st.tuples(STRIKES, st.booleans()), max_size=4), last=st.booleans())
 def test_kills_and_failures_in_any_order_end_well(
     wishes: Wishes,

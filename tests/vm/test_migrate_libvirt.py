@@ -11,6 +11,7 @@ The guest is the boot sector of test_migrate_qmp.py. A real VF would be a hostde
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,14 @@ mount --bind "$folder/etc" /etc/libvirt
 mount -t tmpfs tmpfs /run
 exec nice -n 10 libvirtd -f "$folder/libvirtd.conf" -p "$folder/libvirtd.pid"
 """
+
+RESTLESS = bytes.fromhex(
+    "fb ba10ae 6631c0 66ef fc"  # as EJECTOR
+    "f4 6643 6689d8 be0010"  # each tick another value
+    "8ec6 31ff b90040 f366ab 81c60010 81fe0090 75ec"  # all over the 512 KiB from 0x10000
+    "ba04ae 66ed 6685c0 74d9 ba08ae 66ef ebd2"
+)
+"""As EJECTOR, and writes more memory than 1 MiB/s can carry away: its move does not end."""
 
 LIBVIRTD_CONF = """\
 unix_sock_dir = "{folder}/run"
@@ -158,17 +167,21 @@ class Hosts:
             assert done.returncode == 0, done.stderr
         wait_until(lambda: self.source.nics() == ["tap0", "tap1"], DEADLINE_S)
 
+    def line(self, name: str, host: Host, *options: str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "tapbond", name, "vm-01", "--connect", host.uri),
+            *("--netns", host.place.path, "--uplink", "up0", "--state-dir", f"{host.folder}/state", *options),
+        ]
+
     def command(self, name: str, host: Host, *options: str) -> subprocess.CompletedProcess[str]:
-        return run(
-            [
-                *(sys.executable, "-m", "tapbond", name, "vm-01", "--connect", host.uri),
-                *("--netns", host.place.path, "--uplink", "up0", "--state-dir", f"{host.folder}/state", *options),
-            ]
-        )
+        return run(self.line(name, host, *options))
+
+    def migration(self, *options: str) -> list[str]:
+        transport = ("--transport", f"unix://{self.folder}/memory")
+        return self.line("migrate", self.source, "--to", self.destination.uri, *transport, *options)
 
     def migrate(self, *options: str) -> subprocess.CompletedProcess[str]:
-        transport = ("--transport", f"unix://{self.folder}/memory")
-        return self.command("migrate", self.source, "--to", self.destination.uri, *transport, *options)
+        return run(self.migration(*options))
 
     def as_it_was(self) -> None:
         assert self.source.state == "running"
@@ -221,6 +234,25 @@ def test_a_guest_that_does_not_answer_loses_nothing(hosts: Hosts) -> None:
     assert done.returncode == 1
     assert "the guest has not let go of it within 2 s" in done.stderr
     hosts.as_it_was()
+
+
+@pytest.mark.parametrize("hosts", [RESTLESS], indirect=True, ids=["restless"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_a_tool_that_is_stopped_during_the_move_leaves_all_as_it_was(hosts: Hosts, number: int) -> None:
+    """A killed one by --abort. libvirt itself ends a move whose client has gone."""
+    hosts.source.virsh("migrate-setspeed", "vm-01", "1")
+    moving = subprocess.Popen(hosts.migration(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: "Unbounded" in hosts.source.virsh("domjobinfo", "vm-01").stdout, DEADLINE_S)
+    assert by_hand(hosts.source.place) == {("up0", "self"), ("tap0", "master")}
+    moving.send_signal(number)
+    _, errors = moving.communicate(timeout=120)
+    if number == signal.SIGINT:
+        assert errors.endswith(b"interrupted: everything was undone, nothing has changed\n")
+    else:
+        done = hosts.command("migrate", hosts.source, "--abort")
+        assert done.returncode == 0, done.stderr
+    hosts.as_it_was()
+    assert hosts.destination.state in ("", "shut off")
 
 
 def test_preconditions_are_told_before_anything_is_touched(hosts: Hosts) -> None:

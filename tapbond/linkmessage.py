@@ -75,6 +75,7 @@ PLAIN: dict[int, tuple[str, Callable[[bytes], Any]]] = {
     50: ("min_mtu", _number),
     51: ("max_mtu", _number),
     54: ("permanent_mac", _hex),
+    57: ("bus", _text),
     61: ("allmulti", _number),
 }
 """IFLA_*: which field of Link it is, and how it is read."""

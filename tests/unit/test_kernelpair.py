@@ -7,17 +7,15 @@ in standby mode and a VF; with ``bus`` as Linux 5.14 and later tell it.
 import struct
 
 import pytest
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from tapbond import kernelpair
 from tapbond.errors import RefusedError
+from tapbond.linkmessage import link_of
 from tapbond.model import Link, Role
 from tapbond.registry import Registry
 from tapbond.rtmessage import encode_attribute
-from tapbond.rtnetlink import link_from_message
 
 MAC = "52:54:00:00:12:53"
-RTM_NEWLINK = 16
 ARPHRD_ETHER = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 10, 18
 IFLA_INFO_KIND = 1
@@ -36,8 +34,7 @@ def told(ifindex: int, name: str, *, master: int = 0, kind: str = "", bus: str =
     if bus:
         body += encode_attribute(IFLA_PARENT_DEV_NAME, device.encode() + b"\0")
         body += encode_attribute(IFLA_PARENT_DEV_BUS_NAME, bus.encode() + b"\0")
-    (message,) = MarshalRtnl().parse(struct.pack("=IHHII", 16 + len(body), RTM_NEWLINK, 0, 0, 0) + body)
-    return link_from_message(message)
+    return link_of(body)
 
 
 def guest(*, bus: str = "virtio", kind: str = "") -> dict[int, Link]:

@@ -64,6 +64,7 @@ def _write(data: bytes, path: Path, unless: bytes | None) -> None:
         return
     if data == unless:
         return
+    path = path.resolve()  # what a symbolic link shows is replaced, not the link
     draft = path.with_name(f".{path.name}.new")
     with draft.open("wb") as file:
         file.write(data)

@@ -23,6 +23,12 @@ import pytest
 
 from tapbond.lab import wait_until
 from tapbond.lab.namespace import Namespace
+from tapbond.migration import HypervisorError, Transaction, UndoneError, Wishes, survey
+from tapbond.migration.facts import Kind
+from tapbond.migration.journal import Journal
+from tapbond.migration.kernel import KernelNetwork
+from tapbond.migration.qmp import Qmp
+from tapbond.migration.step import Site
 
 QEMU = "qemu-system-x86_64"
 pytestmark = [pytest.mark.namespaces, pytest.mark.tools(QEMU), pytest.mark.timeout(180)]
@@ -302,6 +308,71 @@ def test_a_killed_tool_is_taken_up(hosts: Hosts, how: str) -> None:
     done = hosts.take_up(how)
     assert done.returncode == 0, done.stderr
     (hosts.as_it_was if how == "--abort" else hosts.moved)()
+
+
+CHANGES = ("set_link", "unplug", "add", "migrate")
+
+
+class Faulty:
+    """The real thing, whose n-th change of the world fails, before it is made or after."""
+
+    def __init__(self, real: object, strike: "Strike") -> None:
+        self._real = real
+        self._strike = strike
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._real, name)
+        if name not in CHANGES:
+            return real
+
+        async def change(*arguments: Any) -> None:
+            self._strike.at("before", name)
+            await real(*arguments)
+            self._strike.at("after", name)
+
+        return change
+
+
+class Strike:
+    """Counts, and fails once."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.struck = ""
+
+    def at(self, when: str, name: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.struck = f"{when} {name}"
+            raise HypervisorError(self.struck)
+
+
+async def test_a_failure_at_each_change_in_turn_leaves_the_real_thing_as_it_was(hosts: Hosts) -> None:
+    """One guest for all of them: what a failure left behind, the next run would find."""
+    struck = []
+    for number in range(1, 10):
+        strike = Strike(number)
+        qmp = Qmp(str(hosts.source.socket), json.dumps(DEVICE))
+        network = KernelNetwork(hosts.here.path)
+        journal = Journal("guest", hosts.folder / "state")
+        for each in (qmp, network):
+            await each.open()
+        journal.open()
+        site = Site(Faulty(qmp, strike), Faulty(network, strike))  # type: ignore[arg-type]
+        wishes = Wishes(kind=Kind.MIGRATE, domain="guest", to=hosts.incoming, uplink="up0")
+        try:
+            with pytest.raises(UndoneError, match="everything was undone"):
+                await Transaction(site, journal).run(await survey(site, wishes))
+        finally:
+            for each in (qmp, network):
+                await each.close()
+            journal.close()
+        hosts.as_it_was()
+        struck.append(strike.struck)
+    assert struck == [
+        *("before set_link", "after set_link", "before unplug", "after unplug"),
+        *("before add", "after add", "before add", "after add", "before migrate"),
+    ]
 
 
 def test_preconditions_are_told_before_anything_is_touched(hosts: Hosts) -> None:

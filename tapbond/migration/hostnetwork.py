@@ -21,6 +21,9 @@ class HostNetwork(Protocol):
     async def name_of(self, ifindex: int) -> str:
         """Return the name of a link, empty where it has gone."""
 
+    async def link_of(self, pci: str) -> str:
+        """Return the name of the first link of a PCI device, empty where it has none in this namespace."""
+
     async def entries(self, mac: str) -> list[FdbEntry]:
         """Return the entries for a MAC that somebody made, in every table; not what bridges have learned."""
 

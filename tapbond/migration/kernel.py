@@ -65,6 +65,12 @@ class KernelNetwork:
         """See HostNetwork."""
         return next((link.name for link in await self._rtnetlink.links() if link.ifindex == ifindex), "")
 
+    async def link_of(self, pci: str) -> str:
+        """See HostNetwork. Told since Linux 5.14; a PF's own link is older than its ports' are."""
+        told = await self._rtnetlink.request("links", lambda ipr: list(ipr.get_links()))
+        found = [message for message in told if message.get_attr("IFLA_PARENT_DEV_NAME") == pci]
+        return str(min(found, key=lambda message: message["index"]).get_attr("IFLA_IFNAME")) if found else ""
+
     async def entries(self, mac: str) -> list[FdbEntry]:
         """See HostNetwork."""
         names = {link.ifindex: link.name for link in await self._rtnetlink.links()}

@@ -21,7 +21,7 @@ from tapbond.migration.errors import (
 from tapbond.migration.facts import Guest, Place, Progress
 from tapbond.migration.hypervisor import Report
 from tapbond.migration.libvirtevents import start_events
-from tapbond.migration.libvirtpair import DomainPair, device_name, find_pair, find_primary, link_xml
+from tapbond.migration.libvirtpair import find_pair, find_primary, guest_of, link_xml
 from tapbond.teaming import Source
 
 T = TypeVar("T")
@@ -82,22 +82,7 @@ class Libvirt:
         device = self._device or kept.device or pair.device
         if not device:
             raise PreconditionError([f"{self.domain}: has no second NIC of {pair.mac} (--device FILE)"])
-        return self._guest(pair, device, running=state == libvirt.VIR_DOMAIN_RUNNING)
-
-    def _guest(self, pair: DomainPair, device: str, *, running: bool) -> Guest:
-        return Guest(
-            running=running,
-            standby=pair.alias,
-            standby_mac=pair.mac,
-            tap=pair.tap,
-            link_up=pair.link_up,
-            primary=device_name(pair.mac),
-            primary_mac=pair.mac,
-            plugged=bool(pair.device),
-            device=device,
-            pci=find_primary(Source(device.encode(), "--device"), pair.mac).pci,
-            problems=pair.problems,
-        )
+        return guest_of(pair, device, running=state == libvirt.VIR_DOMAIN_RUNNING)
 
     async def set_link(self, standby: str, up: bool) -> None:
         """See Hypervisor."""
@@ -233,9 +218,9 @@ class Libvirt:
         try:
             there = await self._find(far)
             running = there is not None and (await self._call(there.state))[0] == libvirt.VIR_DOMAIN_RUNNING
-            return Place.THERE if running else Place.UNCLEAR
         finally:
             await self._call(far.close)
+        return Place.THERE if running else Place.UNCLEAR
 
     async def _end(self, to: str, timeout_s: float, *, cancel: bool = False) -> Place:
         """Wait until the guest is not on its way any more, also one that an earlier process sent."""

@@ -8,6 +8,7 @@ import re
 import msgspec
 
 from tapbond.migration.errors import PreconditionError
+from tapbond.migration.facts import Guest
 from tapbond.teaming.nic import Nic, nics
 from tapbond.teaming.pair import PERSISTENT
 from tapbond.teaming.source import Element, Source
@@ -72,6 +73,25 @@ def find_pair(source: Source, alias: str = "", mac: str = "") -> DomainPair:
         link_up=standby.element.value("link", "state") != "down",
         device=find_primary(source, standby.mac).xml,
         problems=_problems(standby, all_nics),
+    )
+
+
+def guest_of(pair: DomainPair, device: str, *, running: bool) -> Guest:
+    """Return the guest of a live pair; ``device`` is the XML that plugs its primary."""
+    primary = find_primary(Source(device.encode(), "--device"), pair.mac)
+    other = () if primary.xml else (f"--device: no NIC of the guest's MAC, {pair.mac}",)
+    return Guest(
+        running=running,
+        standby=pair.alias,
+        standby_mac=pair.mac,
+        tap=pair.tap,
+        link_up=pair.link_up,
+        primary=device_name(pair.mac),
+        primary_mac=pair.mac,
+        plugged=bool(pair.device),
+        device=device,
+        pci=primary.pci,
+        problems=pair.problems + other,
     )
 
 

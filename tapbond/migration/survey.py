@@ -43,9 +43,8 @@ async def survey(site: Site, wishes: Wishes) -> Facts:
     """
     guest = await site.hypervisor.inspect()
     problems = list(guest.problems) + _of_guest(guest, wishes)
-    pf, vf = wishes.pf, wishes.vf
-    if not pf and guest.pci and (found := physical_function(guest.pci, wishes.sysfs)) is not None:
-        pf, vf = found
+    pf, vf, wrong = await _pf(site, wishes, guest)
+    problems += wrong
     vf_mac = ""
     if pf:
         vf_mac, wrong = await _vf(site, wishes, guest, pf, vf)
@@ -98,6 +97,21 @@ def _of_guest(guest: Guest, wishes: Wishes) -> list[str]:
     if wishes.kind is Kind.REATTACH and guest.plugged:
         problems.append(f"{guest.primary}: plugged in already")
     return problems
+
+
+async def _pf(site: Site, wishes: Wishes, guest: Guest) -> tuple[str, int | None, list[str]]:
+    """Return name of the PF and number of the VF; empty: the primary is no VF."""
+    if wishes.pf or not guest.pci or (found := physical_function(guest.pci, wishes.sysfs)) is None:
+        return wishes.pf, wishes.vf, []
+    address, number = found
+    if name := await site.network.link_of(address):
+        return name, number, []
+    where = f" in {wishes.netns}" if wishes.netns else ""
+    return (
+        "",
+        None,
+        [f"{guest.pci}: its PF {address} has no interface{where} (--pf LINK --vf {number}, or --netns)"],
+    )
 
 
 async def _vf(site: Site, wishes: Wishes, guest: Guest, pf: str, vf: int | None) -> tuple[str, list[str]]:

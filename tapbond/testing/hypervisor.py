@@ -17,6 +17,7 @@ MAC = "52:54:00:00:12:53"
 STANDBY, PRIMARY = "ua-backup0", "ua-vf0"
 TAP, UPLINK, PF, BRIDGE = "vmtap01", "ens6v1", "ens6np0", "br0"
 DEVICE = '{"driver":"vfio-pci","id":"ua-vf0","host":"0000:42:02.5"}'
+PF_PCI, VF_PCI = "0000:42:00.0", "0000:42:02.5"
 GIB = 1 << 30
 
 
@@ -89,6 +90,7 @@ class FakeHost:
             primary_mac=MAC,
             plugged=self.world.plugged,
             device=DEVICE,
+            pci=VF_PCI,
         )
 
     async def set_link(self, standby: str, up: bool) -> None:
@@ -150,6 +152,10 @@ class FakeHost:
     async def name_of(self, ifindex: int) -> str:
         """See HostNetwork."""
         return next((link.name for link in self.links.values() if link.ifindex == ifindex), "")
+
+    async def link_of(self, pci: str) -> str:
+        """See HostNetwork."""
+        return PF if pci == PF_PCI and PF in self.links else ""
 
     async def entries(self, mac: str) -> list[FdbEntry]:
         """See HostNetwork."""

@@ -128,6 +128,10 @@ async def test_an_entry_of_a_link_that_has_gone_is_fine_to_remove_and_not_to_add
         await network.add(TAP)
 
 
+async def test_a_device_without_a_link_here_has_none(network: KernelNetwork) -> None:
+    assert await network.link_of("0000:42:00.0") == ""
+
+
 async def test_the_kernel_understands_the_message_of_a_vfs_mac(network: KernelNetwork) -> None:
     """A veth has no VFs, which the kernel only finds out when it has read the message."""
     with pytest.raises(LinkRequestError, match="up0: cannot set the MAC of VF 1") as error:

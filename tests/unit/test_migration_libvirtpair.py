@@ -3,7 +3,7 @@
 import pytest
 
 from tapbond.migration import PreconditionError
-from tapbond.migration.libvirtpair import device_name, find_pair, find_primary, link_xml
+from tapbond.migration.libvirtpair import device_name, find_pair, find_primary, guest_of, link_xml
 from tapbond.teaming import Source
 
 MAC = "52:54:00:00:12:53"
@@ -82,3 +82,10 @@ def test_the_link_state_alone_is_changed(up: bool) -> None:
     assert find_pair(domain(changed)).link_up is up
     with pytest.raises(PreconditionError, match="ua-gone"):
         link_xml(domain(STANDBY), "ua-gone", up)
+
+
+def test_a_device_of_another_mac_is_a_problem() -> None:
+    pair = find_pair(domain(STANDBY))
+    assert guest_of(pair, VF, running=True).problems == ()
+    guest = guest_of(pair, VF.replace("12:53", "12:54"), running=True)
+    assert guest.problems == (f"--device: no NIC of the guest's MAC, {MAC}",)

@@ -7,9 +7,13 @@ import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
+from tapbond.migration import PreconditionError, Wishes, plan, survey
+from tapbond.migration.facts import Kind
 from tapbond.migration.kernel import vf_mac_attribute, vf_macs
+from tapbond.migration.step import Site
 from tapbond.migration.virtualfunction import physical_function
 from tapbond.rtmessage import encode_attribute
+from tapbond.testing.hypervisor import PF, FakeHost, World
 
 MAC = "52:54:00:00:12:53"
 RTM_NEWLINK, RTM_SETLINK = 16, 19
@@ -60,7 +64,6 @@ def sysfs(tmp_path: Path) -> Path:
     devices = tmp_path / "bus/pci/devices"
     for address in ("0000:42:00.0", "0000:42:02.5", "0000:42:02.6"):
         (devices / address).mkdir(parents=True)
-    (devices / "0000:42:00.0/net/ens6np0").mkdir(parents=True)
     for number, address in ((10, "0000:42:02.6"), (5, "0000:42:02.5")):
         (devices / f"0000:42:00.0/virtfn{number}").symlink_to(devices / address)
     (devices / "0000:42:02.5/physfn").symlink_to(devices / "0000:42:00.0")
@@ -68,9 +71,33 @@ def sysfs(tmp_path: Path) -> Path:
 
 
 def test_a_vf_is_found_by_its_pci_address(sysfs: Path) -> None:
-    assert physical_function("0000:42:02.5", sysfs) == ("ens6np0", 5)
+    assert physical_function("0000:42:02.5", sysfs) == ("0000:42:00.0", 5)
 
 
 @pytest.mark.parametrize("pci", ["0000:42:00.0", "0000:42:02.6", "0000:00:00.0"])
 def test_what_is_no_vf_has_no_pf(sysfs: Path, pci: str) -> None:
     assert physical_function(pci, sysfs) is None
+
+
+async def test_the_pf_is_found_by_the_guests_vf(sysfs: Path) -> None:
+    host = FakeHost(World(vf_macs={5: MAC}))
+    wishes = Wishes(kind=Kind.MIGRATE, domain="vm-01", to="tcp:far:1", sysfs=sysfs)
+    facts = await survey(Site(host, host), wishes)
+    assert (facts.pf, facts.vf, facts.vf_mac) == (PF, 5, MAC)
+
+
+async def test_a_vf_whose_pf_is_elsewhere_is_not_passed_over(sysfs: Path) -> None:
+    host = FakeHost(World(vf_macs={5: MAC}))
+    del host.links[PF]
+    wishes = Wishes(kind=Kind.MIGRATE, domain="vm-01", to="tcp:far:1", sysfs=sysfs)
+    with pytest.raises(PreconditionError, match=r"its PF 0000:42:00.0 has no interface \(--pf LINK --vf 5"):
+        await survey(Site(host, host), wishes)
+
+
+async def test_a_primary_that_is_no_vf_has_no_mac_to_change(tmp_path: Path) -> None:
+    host = FakeHost(World())
+    facts = await survey(
+        Site(host, host), Wishes(kind=Kind.MIGRATE, domain="vm-01", to="tcp:far:1", sysfs=tmp_path)
+    )
+    assert facts.pf == ""
+    assert "vf-mac" not in [step.key for step in plan(facts)]

@@ -1,35 +1,12 @@
-"""What ``tapbond migrate`` and ``tapbond reattach`` share: their options, what they print, and how they stop."""
+"""What ``tapbond migrate`` and ``tapbond reattach`` take, both of them."""
 
-from __future__ import annotations
-
-import contextlib
-import json
 import os
-import signal
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from tapbond.errors import TapbondError
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterator, Awaitable, Iterator
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-MARKS = {
-    "doing": "  ... ",
-    "done": "  ok  ",
-    "failed": " FAIL ",
-    "undoing": " undo ",
-    "undone": "  ok  ",
-    "stuck": " FAIL ",
-    "forward": "      ",
-}
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 OPTIONS: tuple[Option, ...] = (
@@ -79,140 +56,6 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(OPTIONS):
         command = option(command)
     return command
-
-
-class Screen:
-    """Says what happens: lines for a person and a bar on a terminal, or JSON."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        self._bar: Any = None
-        self._task: Any = None
-
-    def tell(self, said: Any) -> None:
-        """Take a Said."""
-        if self._as_json:
-            self._json(event=str(said.what), step=said.step, text=said.text)
-            return
-        self.close()
-        if said.what != "doing" or not sys.stdout.isatty():
-            click.echo(f"{MARKS[said.what]}{said.text}")
-
-    def report(self, progress: Any) -> None:
-        """Take a Progress."""
-        if self._as_json:
-            self._json(
-                event="progress",
-                transferred=progress.transferred,
-                remaining=progress.remaining,
-                total=progress.total,
-                rate=round(progress.rate),
-                left_s=progress.left_s,
-            )
-        elif sys.stdout.isatty():
-            self._draw(progress)
-
-    def plan(self, steps: Any) -> None:
-        """Print what would be done, and what would undo it."""
-        past = False
-        for number, step in enumerate(steps, 1):
-            undo = "" if past else step.undo_text
-            past |= step.final
-            if self._as_json:
-                self._json(event="plan", step=step.key, text=step.text, undo=undo)
-            else:
-                click.echo(f"{number:3}. {step.text}\n       undo: {undo or 'none: the guest has moved'}")
-
-    def say(self, text: str, **more: Any) -> None:
-        """Say how it ended."""
-        self.close()
-        if self._as_json:
-            self._json(event="end", text=text, **more)
-        else:
-            click.echo(text)
-
-    def close(self) -> None:
-        """Take the bar away; again is harmless."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _draw(self, progress: Any) -> None:
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        if self._bar is None:
-            columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, transient=True)
-            self._task = self._bar.add_task("memory", total=None)
-            self._bar.start()
-        # Memory that the guest writes meanwhile is sent again: the whole grows.
-        total = progress.transferred + progress.remaining
-        self._bar.update(self._task, completed=progress.transferred, total=total or None)
-
-    def _json(self, **fields: Any) -> None:
-        click.echo(json.dumps({"time": round(time.time(), 3), **fields}))
-
-
-@contextlib.contextmanager
-def interruptible(loop: asyncio.AbstractEventLoop, interrupt: asyncio.Event) -> Iterator[None]:
-    """Let a signal ask for the undoing; further ones change nothing, for undoing is not to be interrupted."""
-    wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in wanted:
-        loop.add_signal_handler(number, interrupt.set)
-    try:
-        yield
-    finally:
-        for number in wanted:
-            loop.remove_signal_handler(number)
-
-
-def execute(work: Callable[[Screen], Awaitable[None]], as_json: bool) -> None:
-    """Run on uvloop; an error is the last line of JSON too."""
-    from tapbond.service.daemon import run  # noqa: PLC0415
-
-    screen = Screen(as_json)
-
-    async def main() -> None:
-        await work(screen)
-
-    try:
-        run(main())
-    except TapbondError as error:
-        if as_json:
-            screen.say(str(error), error=type(error).__name__)
-        raise
-    finally:
-        screen.close()
-
-
-@contextlib.asynccontextmanager
-async def site_of(told: Any, standby: str) -> AsyncIterator[Any]:
-    """Open the hypervisor and the network that wishes or facts name; ``told.device`` is the text of the device."""
-    from tapbond.migration.backend import choose  # noqa: PLC0415
-    from tapbond.migration.kernel import KernelNetwork  # noqa: PLC0415
-    from tapbond.migration.step import Site  # noqa: PLC0415
-
-    hypervisor = choose(
-        told.domain,
-        connect=told.connect,
-        device=told.device,
-        standby=standby,
-        destination=told.destination,
-        transport=told.transport,
-    )
-    network = KernelNetwork(told.netns)
-    async with contextlib.AsyncExitStack() as unwind:
-        unwind.push_async_callback(network.close)
-        await network.open()
-        unwind.push_async_callback(hypervisor.close)
-        await hypervisor.open()
-        yield Site(hypervisor, network)
 
 
 def domain_name(domain: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tapbond.cli.hostside import Screen, domain_name, execute, options
+from tapbond.cli.hostside import domain_name, options
 
 
 @click.command("migrate")
@@ -52,7 +52,8 @@ def command(
     the guest has moved, or Ctrl-C, undoes all of it; a killed run is taken up with
     --resume or --abort. On the destination: tapbond reattach.
     """  # noqa: D301  (click's mark for lines that stay as they are)
-    from tapbond.cli.transaction import start, take_up  # noqa: PLC0415  (asyncio, for help that needs none)
+    from tapbond.cli.screen import Screen  # noqa: PLC0415
+    from tapbond.cli.transaction import execute, start, take_up  # noqa: PLC0415
     from tapbond.migration.facts import Kind  # noqa: PLC0415
     from tapbond.migration.survey import Wishes  # noqa: PLC0415
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tapbond.cli.hostside import Screen, domain_name, execute, options
+from tapbond.cli.hostside import domain_name, options
 
 
 @click.command("reattach")
@@ -37,7 +37,8 @@ def command(
     the entry to the forwarding table that lets the network reach the guest over
     the bridge; it is removed when the VF is there.
     """  # noqa: D301  (click's mark for lines that stay as they are)
-    from tapbond.cli.transaction import start, take_up  # noqa: PLC0415  (asyncio, for help that needs none)
+    from tapbond.cli.screen import Screen  # noqa: PLC0415
+    from tapbond.cli.transaction import execute, start, take_up  # noqa: PLC0415
     from tapbond.migration.facts import Kind  # noqa: PLC0415
     from tapbond.migration.survey import Wishes  # noqa: PLC0415
 

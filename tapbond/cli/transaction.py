@@ -1,10 +1,72 @@
 """The course of ``tapbond migrate`` and ``reattach``: look, then do; or take up what an earlier run left."""
 
 import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tapbond.cli.hostside import Screen, interruptible, site_of
+from tapbond.cli.screen import Screen
+from tapbond.errors import TapbondError
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def interruptible(loop: asyncio.AbstractEventLoop, interrupt: asyncio.Event) -> Iterator[None]:
+    """Let a signal ask for the undoing; further ones change nothing, for undoing is not to be interrupted."""
+    wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in wanted:
+        loop.add_signal_handler(number, interrupt.set)
+    try:
+        yield
+    finally:
+        for number in wanted:
+            loop.remove_signal_handler(number)
+
+
+def execute(work: Callable[[Screen], Awaitable[None]], as_json: bool) -> None:
+    """Run on uvloop; an error is the last line of JSON too."""
+    from tapbond.service.daemon import run  # noqa: PLC0415
+
+    screen = Screen(as_json)
+
+    async def main() -> None:
+        await work(screen)
+
+    try:
+        run(main())
+    except TapbondError as error:
+        if as_json:
+            screen.say(str(error), error=type(error).__name__)
+        raise
+    finally:
+        screen.close()
+
+
+@contextlib.asynccontextmanager
+async def site_of(told: Any, standby: str) -> AsyncIterator[Any]:
+    """Open the hypervisor and the network that wishes or facts name; ``told.device`` is the text of the device."""
+    from tapbond.migration.backend import choose  # noqa: PLC0415
+    from tapbond.migration.kernel import KernelNetwork  # noqa: PLC0415
+    from tapbond.migration.step import Site  # noqa: PLC0415
+
+    hypervisor = choose(
+        told.domain,
+        connect=told.connect,
+        device=told.device,
+        standby=standby,
+        destination=told.destination,
+        transport=told.transport,
+    )
+    network = KernelNetwork(told.netns)
+    async with contextlib.AsyncExitStack() as unwind:
+        unwind.push_async_callback(network.close)
+        await network.open()
+        unwind.push_async_callback(hypervisor.close)
+        await hypervisor.open()
+        yield Site(hypervisor, network)
 
 
 async def start(screen: Screen, wishes: Any, standby: str, *, dry_run: bool, state_dir: Path | None) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tapbond.cli import cli
-from tapbond.cli.hostside import Screen
+from tapbond.cli.screen import Screen
 from tapbond.migration.facts import Progress
 from tapbond.migration.transaction import Said, What
 

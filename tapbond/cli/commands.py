@@ -24,9 +24,6 @@ COMMANDS = {
     "reattach": "Give a guest that has arrived a VF of this host.",
     "teaming": "Check a libvirt domain for the pair of a virtio interface and a VF.",
     "doctor": "Say what this machine and these rights allow.",
-    "teaming": "Check a libvirt domain for the pair of a virtio NIC and a VF.",
-    "migrate": "Migrate a machine whose VF is a primary, as one transaction.",
-    "reattach": "Give a machine that has arrived its VF back.",
     "demo": "See a failover at work, in a network of namespaces.",
     "bench": "Measure tapbond on this machine.",
 }

@@ -21,7 +21,7 @@ def main(parent: int, argv: list[str]) -> None:
         sys.exit("the parent has gone")  # before prctl(): no signal will come
     signal.signal(
         signal.SIGINT, signal.SIG_DFL
-    )  # a shell has its background jobs ignore it, and that is inherited
+    )  # ignored by a shell's background jobs
     os.execv(argv[0], argv)  # noqa: S606 - the program is the caller's
 
 

@@ -15,7 +15,7 @@ ANOTHER_MAC = "02:00:00:00:00:54"
 ABOVE_E1000E = "12000"
 ABOVE_E1000E_BELOW_VIRTIO = "9400"
 TAP_TAKES = (
-    "A TAP takes what it is told and the sender sees no error: tapbond finds that a slave cannot have it,"
+    "A TAP takes what it is told, and who tells it sees no error: tapbond finds that a slave cannot have it,"
     " and puts all of them back."
 )
 TAP_TAKES_MAC = "A TAP takes what it is told; tapbond puts its MAC back, since its slaves need it. "

@@ -364,4 +364,4 @@ def test_adopting_with_two_queues(lab: Lab, start: Start) -> None:
 def test_status_says_how_many(lab: Lab, start: Start, tmp_path: Path) -> None:
     start(lab, *queues_options(2))
     command = [sys.executable, "-m", "tapbond", "status", "tb0", "--run-dir", str(tmp_path)]
-    assert "    datapath copy, 2 queues\n" in lab.host.check_output(command)
+    assert "datapath copy, 2 queues\n" in lab.host.check_output(command)

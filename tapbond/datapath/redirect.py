@@ -151,6 +151,8 @@ class RedirectPath(Overlay):
     async def detach(self, port: int) -> None:
         """Close a port once no frame of it is under way."""
         link = self._links[port]
+        if self._engaged:
+            await self._receiver.drain(port)  # what is under way to it
         self._ledger.close(port)
         if self._engaged:
             self._fuse.disarm()

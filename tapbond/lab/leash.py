@@ -19,7 +19,8 @@ def main(parent: int, argv: list[str]) -> None:
         sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:
         sys.exit("the parent has gone")  # before prctl(): no signal will come
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored by a shell's background jobs
+    for number in (signal.SIGINT, signal.SIGHUP):  # ignored by a shell's background jobs, and under nohup
+        signal.signal(number, signal.SIG_DFL)
     os.execv(argv[0], argv)  # noqa: S606 - the program is the caller's
 
 

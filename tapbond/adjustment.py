@@ -60,7 +60,6 @@ class Adjustment:
             if field.name not in ADJUSTABLE and old != new:
                 raise TapbondError(f"{name}: {field.name} cannot be changed while it runs (restart it)")
         targets_of(self._after.probing)
-        self._parts.places.slaves.links.read_pending()  # whoever was a slave until now may be free by what waits
         registry = self._fresh_registry()
         for role, link in self._strangers():
             if self._parts.members.slave_of(link) is None:  # others were checked when they came
@@ -110,7 +109,6 @@ class Adjustment:
     async def _welcome(self) -> list[str]:
         """Take in the slaves that are new, then whatever else has the failover's MAC."""
         refused = []
-        self._parts.places.slaves.links.read_pending()
         for role, link in self._strangers():
             if self._parts.members.slave_of(link) is not None:
                 continue  # netlink was faster

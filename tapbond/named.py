@@ -45,5 +45,6 @@ class NamedLinks:
             (Role.PRIMARY, settings.primary),
             *((Role.BACKUP, backup.link) for backup in settings.backups),
         )
+        self._place.links.read_pending()  # whoever was a slave until now may be free by what waits
         by_name = {link.name: link for link in self._place.links.by_index.values()}
         return [(role, by_name[name]) for role, name in named if name in by_name]

@@ -33,13 +33,11 @@ class Receiver:
     ) -> None:
         self._wiring = wiring
         self._links = links
-        self._drain_ns = drain_ns
+        self.drain_ns = drain_ns
         self._drained = drained
         self._hinder = hinder
         self._port: int | None = None
         self._drains: dict[int, asyncio.Handle] = {}
-        self._until: dict[int, float] = {}
-        """When each drain ends, by the event loop's clock."""
 
     def turn_to(self, port: int | None, *, drain: bool) -> None:
         """Receive on another port from the next frame on; TapbondError: the kernel refuses.
@@ -52,20 +50,14 @@ class Receiver:
             return
         former, self._port = self._port, port
         loop = asyncio.get_running_loop()
-        if former is not None and drain and self._drain_ns:
+        if former is not None and drain and self.drain_ns:
             self._wiring.drain(self._links[former].ifindex)
-            self._until[former] = loop.time() + self._drain_ns / NS_PER_S
-            self._drains[former] = loop.call_at(self._until[former], self._end, former)
+            self._drains[former] = loop.call_later(self.drain_ns / NS_PER_S, self._end, former)
         elif former is not None:
             self._drains[former] = loop.call_soon(self._end, former)
         self._wiring.receive(0 if port is None else self._links[port].ifindex)
         if port is not None:
             self._stop(port)
-
-    async def drain(self, port: int) -> None:
-        """Wait until the drain of a port is over, if it is drained."""
-        if port in self._drains and port in self._until:
-            await asyncio.sleep(max(0.0, self._until[port] - asyncio.get_running_loop().time()))
 
     def leave(self, port: int) -> None:
         """Receive on this one no more; TapbondError: the kernel refuses."""
@@ -78,7 +70,6 @@ class Receiver:
         for timer in self._drains.values():
             timer.cancel()
         self._drains.clear()
-        self._until.clear()
         self._port = None
 
     def _end(self, port: int) -> None:
@@ -90,7 +81,6 @@ class Receiver:
         self._drained(port, not self._drains)
 
     def _stop(self, port: int) -> None:
-        self._until.pop(port, None)
         if (timer := self._drains.pop(port, None)) is not None:
             timer.cancel()
             self._wiring.end_drain(self._links[port].ifindex)

@@ -151,8 +151,6 @@ class RedirectPath(Overlay):
     async def detach(self, port: int) -> None:
         """Close a port once no frame of it is under way."""
         link = self._links[port]
-        if self._engaged:
-            await self._receiver.drain(port)  # what is under way to it
         self._ledger.close(port)
         if self._engaged:
             self._fuse.disarm()
@@ -175,14 +173,14 @@ class RedirectPath(Overlay):
     def apply(self, decision: Decision, seen_serial: int) -> int:
         """Put a decision in force.
 
-        Make before break: drain the old slave, receive on the new one, announce, send on it. From a slave that is
-        not ready any more every frame is lost: then sending comes first.
+        Make before break: drain the old slave, receive on the new one, announce, send on it. From a slave that can
+        carry nothing any more every frame is lost: then sending comes first.
         """
         former = self._decision.active if self._decision else None
         self._decision, self._seen_serial = decision, seen_serial
         if not self._engaged:
             return self._pump.apply(decision, seen_serial)
-        active, lost = decision.active, former not in decision.order
+        active, lost = decision.active, self._is_lost(former, decision)
         try:
             self._fuse.disarm()
             if lost:
@@ -201,7 +199,11 @@ class RedirectPath(Overlay):
 
     def tune(self, drain_ns: int, *, tolerant: bool, silent: bool) -> None:
         """Change what it was opened with."""
-        self._drain_ns = drain_ns
+        self._receiver.drain_ns = drain_ns
+        self._tolerant = tolerant
+        self._fuse.disarm()
+        if self._engaged and self._decision is not None:
+            self._arm(self._decision)
         self._pump.tune(drain_ns, tolerant=tolerant, silent=silent)
 
     def set_announcements(self, mac: str, frames: list[bytes]) -> None:
@@ -223,6 +225,11 @@ class RedirectPath(Overlay):
         self._fuse.close()
         self._wiring.end()
         await self._pump.close()
+
+    def _is_lost(self, former: int | None, decision: Decision) -> bool:
+        """Ask the device: a slave that is out of the order may only have been removed, by hand."""
+        link = None if former is None else self._links.get(former)
+        return former not in decision.order and not (link and self.ready(link.ifindex))
 
     def _send(self, active: int | None) -> None:
         self._wiring.send(0 if active is None else self._links[active].ifindex)

@@ -154,11 +154,38 @@ async def test_from_a_slave_that_is_lost_sending_is_switched_first(rig: Rig) -> 
     zero, one = (link.ifindex for link in rig.links)
     rig.path.apply(decision(1, 0), 0)
     rig.wiring.said.clear()
+    rig.network.change("eth1", carrier=False)
     rig.path.apply(decision(0), 0)
     assert rig.wiring.last(*SWITCHING) == [("send", zero), ("receive", zero)]
     await asyncio.sleep(0.001)
     assert rig.told(PumpEventKind.DRAINED) == [None]
     assert one in rig.wiring.counted
+
+
+@virtual
+async def test_a_slave_that_is_removed_while_it_works_is_drained(rig: Rig) -> None:
+    rig.begin()
+    zero, one = (link.ifindex for link in rig.links)
+    rig.path.apply(decision(1, 0), 0)
+    rig.wiring.said.clear()
+    rig.network.change("eth1", up=True, carrier=True)
+    rig.path.apply(decision(0), 0)
+    assert rig.wiring.last(*SWITCHING) == [("drain", one), ("receive", zero), ("send", zero)]
+
+
+@virtual
+async def test_tuned_it_drains_for_another_time_and_leaves_a_slave_that_is_down_alone(rig: Rig) -> None:
+    rig.begin()
+    rig.path.apply(decision(1, 0), 0)
+    rig.path.tune(2 * DRAIN_NS, tolerant=True, silent=False)
+    assert rig.fuse.armed is None
+    rig.path.apply(decision(0, 1), 0)
+    await asyncio.sleep(1.5 * DRAIN_NS / 1e9)
+    assert rig.told(PumpEventKind.DRAINED) == []
+    await asyncio.sleep(DRAIN_NS / 1e9)
+    assert rig.told(PumpEventKind.DRAINED) == [None]
+    rig.path.tune(DRAIN_NS, tolerant=False, silent=False)
+    assert rig.fuse.armed is not None
 
 
 @virtual
@@ -194,6 +221,8 @@ async def test_nobody_ready_leaves_all_to_the_pump(rig: Rig) -> None:
     rig.begin()
     rig.path.apply(decision(1, 0), 0)
     rig.wiring.said.clear()
+    for name in ("eth0", "eth1"):
+        rig.network.change(name, carrier=False)
     rig.path.apply(decision(), 0)
     assert rig.wiring.last("send", "receive") == [("send", 0), ("receive", 0)]
 

@@ -54,7 +54,7 @@ class Selector:
         self.slaves: list[Slave] = []
         self.carrier = False
         self.decision = decide(rx, (), 0)
-        self.switchovers = SwitchoverLog(name, datapath.total, emit)
+        self.switchovers = SwitchoverLog(name, datapath.total, emit, vague=LINK_LOST)
         self._name = name
         self._rx = rx
         self._reselect = reselect

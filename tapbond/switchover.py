@@ -13,6 +13,8 @@ from tapbond.model import Counters, Detector, Switchover
 
 RECORD_NS = 1_000_000_000
 """A record is closed so long after its decision, even if no frame came."""
+EXPLAIN_NS = 50_000_000
+"""A record with a vague cause is not closed before: what it was in truth may yet be told."""
 KEPT = 256
 
 
@@ -23,9 +25,16 @@ class SwitchoverLog:
         failover: its name.
         total: returns its counters.
         done: is called with each record when it is complete.
+        vague: causes that explain() may have to correct.
     """
 
-    def __init__(self, failover: str, total: Callable[[], Counters], done: Callable[[Switchover], None]) -> None:
+    def __init__(
+        self,
+        failover: str,
+        total: Callable[[], Counters],
+        done: Callable[[Switchover], None],
+        vague: Collection[str] = (),
+    ) -> None:
         self.active: str | None = None
         """Who sends, as far as known."""
         self.records: deque[Switchover] = deque(maxlen=KEPT)
@@ -33,6 +42,7 @@ class SwitchoverLog:
         self._failover = failover
         self._total = total
         self._done = done
+        self._vague = vague
         self._base = Counters()
         self._open: Switchover | None = None
         self._draining = False
@@ -104,10 +114,12 @@ class SwitchoverLog:
         if self._open is None:
             return None
         seen = self._open.first_tx_ns is not None and self._open.first_rx_ns is not None
-        if (seen and not self._draining) or now_ns >= self._open.decided_ns + RECORD_NS:
+        complete = seen and not self._draining
+        wait_ns = RECORD_NS if not complete else EXPLAIN_NS if self._open.cause in self._vague else 0
+        if now_ns >= self._open.decided_ns + wait_ns:
             self.close()
             return None
-        return self._open.decided_ns + RECORD_NS
+        return self._open.decided_ns + wait_ns
 
     def close(self) -> None:
         """Complete the open record, if there is one, with what the counters say."""

@@ -3,7 +3,7 @@
 import pytest
 
 from tapbond.model import Counters, Detector, Switchover
-from tapbond.switchover import KEPT, RECORD_NS, SwitchoverLog
+from tapbond.switchover import EXPLAIN_NS, KEPT, RECORD_NS, SwitchoverLog
 
 T = 1_000_000_000_000
 
@@ -163,6 +163,19 @@ def test_a_better_explanation_replaces_the_cause(book: Book) -> None:
     book.log.close()
     assert book.done[1].cause == "unplugged"
     book.log.explain("eth1", ("unplugged",), "too late")
+    assert book.done[1].cause == "unplugged"
+
+
+def test_a_vague_cause_is_kept_open_for_a_better_one(book: Book) -> None:
+    """An unplugged link is said to be down first, and the frames may be quicker than the second message."""
+    log = SwitchoverLog("tb0", lambda: book.total, book.done.append, vague=("set down",))
+    log.switched("eth1", "first slave ready", Detector.CONTROL, T, T, drain=False)
+    log.switched("eth0", "set down", Detector.NETLINK, T, T, drain=False)
+    log.first_tx("eth0", T + 1)
+    log.first_rx("eth0", T + 1)
+    assert log.settle(T + 2) == T + EXPLAIN_NS
+    log.explain("eth1", ("set down",), "unplugged")
+    assert log.settle(T + 3) is None
     assert book.done[1].cause == "unplugged"
 
 

@@ -71,6 +71,8 @@ class RedirectPath(Overlay):
         self._seen_serial = 0
         self._tap: Link | None = None
         self._engaged = self._closed = False
+        self._occupied = False
+        """Whether a qdisc of somebody else was in the way."""
         self._receiver = Receiver(wiring, self._links, drain_ns, self._drained, self._hinder)
         self._fuse = fuse
         self._ledger = Ledger(self._read)
@@ -108,7 +110,8 @@ class RedirectPath(Overlay):
     def qdiscs_changed(self) -> None:
         """Put back what somebody has taken away from the TAP or a slave; copy where that does not work."""
         if not self._engaged:
-            if self.reasons.keys() == {"tc"}:
+            # Trying makes such news itself: so only once somebody has made room.
+            if self.reasons.keys() == {"tc"} and self._occupied and not self._is_occupied():
                 self.reasons.clear()
                 self._try_again()
             return
@@ -289,6 +292,13 @@ class RedirectPath(Overlay):
         self._engaged = False
         with contextlib.suppress(TapbondError):
             self._wiring.close()
+        self._occupied = self._is_occupied()
+
+    def _is_occupied(self) -> bool:
+        links = {link.ifindex for link in (self._tap, *self._links.values()) if link is not None}
+        with contextlib.suppress(TapbondError):
+            return not links.isdisjoint(self._wiring.filtered())
+        return True
 
     def _try_again(self) -> None:
         """Redirect again if nothing stands in the way; frames that pass at that moment may be lost."""

@@ -171,6 +171,10 @@ class Wiring:
         wanted += [(index, slave.link.name, self._active_in.block) for index, slave in self._slaves.items()]
         return [(index, name) for index, name, block in wanted if block not in filtered.get(index, ())]
 
+    def filtered(self) -> set[int]:
+        """Return the ifindexes of all links that have an ``ingress`` or ``clsact`` qdisc, whoever put it there."""
+        return set(self._tc.filtered())
+
     def send(self, ifindex: int) -> None:
         """Send by this slave; 0: by none, what the TAP sends goes to whoever reads it."""
         to = Redirect(index=self._slaves[ifindex].sending.index) if ifindex else None

@@ -34,6 +34,8 @@ class FakeWiring:
         self.counted: dict[int, Counters] = {}
         self.refuse = ""
         """Which request is refused."""
+        self.foreign: set[int] = set()
+        """Links that have a qdisc of somebody else."""
 
     def __getattr__(self, name: str) -> object:
         def remember(what: object = 0) -> None:
@@ -48,6 +50,12 @@ class FakeWiring:
 
     def succession(self, ifindex: int, *, receives: bool) -> bytes:
         return b"%d %d" % (ifindex, receives)
+
+    def filtered(self) -> set[int]:
+        return self.foreign
+
+    def missing(self) -> list[tuple[int, str]]:
+        return [(ifindex, "eth") for ifindex in self.foreign]
 
     def counters(self, ifindex: int) -> Counters:
         return self.counted[ifindex]
@@ -186,6 +194,22 @@ async def test_tuned_it_drains_for_another_time_and_leaves_a_slave_that_is_down_
     assert rig.told(PumpEventKind.DRAINED) == [None]
     rig.path.tune(DRAIN_NS, tolerant=False, silent=False)
     assert rig.fuse.armed is not None
+
+
+@virtual
+async def test_a_qdisc_in_the_way_is_tried_again_only_once_it_has_gone(rig: Rig) -> None:
+    """Each try adds and removes a qdisc of its own, and is told of it."""
+    rig.begin()
+    rig.wiring.foreign, rig.wiring.refuse = {rig.links[0].ifindex}, "add"
+    rig.path.qdiscs_changed()
+    assert rig.path.name is COPY
+    tries = len(rig.wiring.said)
+    for _ in range(3):
+        rig.path.qdiscs_changed()
+    assert len(rig.wiring.said) == tries
+    rig.wiring.foreign, rig.wiring.refuse = set(), ""
+    rig.path.qdiscs_changed()
+    assert rig.path.name is REDIRECT
 
 
 @virtual

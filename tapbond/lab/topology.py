@@ -60,7 +60,9 @@ def _address(namespace: Namespace, ifname: str, v4: str, v6: str) -> None:
     namespace.netlink(give)
 
 
-def _make_bridge(switch: Namespace, mtu: int) -> int:
+def make_bridge(switch: Namespace, mtu: int) -> int:
+    """Make ``br0`` without STP or snooping, and put it up; return its index."""
+
     def make(ipr: Any) -> int:
         ipr.link("add", ifname="br0", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
         index = int(ipr.link_lookup(ifname="br0")[0])
@@ -118,7 +120,7 @@ class Lab(_Net):
             self.switch = self._namespace("switch")
             self._host_lever = self._lever(self.host)
             self._switch_lever = self._lever(self.switch)
-            self._bridge = _make_bridge(self.switch, mtu)
+            self._bridge = make_bridge(self.switch, mtu)
             self._lever(self.far).create_veth("eth0", None, mtu, (self.switch, "swf"))
             self._switch_lever.join(self.switch.index_of("swf"), self._bridge)
             _address(self.far, "eth0", FAR_V4, FAR_V6)
@@ -223,7 +225,7 @@ class Pair(_Net):
 
     def _connect_through_bridge(self, mtu: int) -> None:
         switch = self._namespace("switch")
-        bridge = _make_bridge(switch, mtu)
+        bridge = make_bridge(switch, mtu)
         for port, namespace in (("sw0", self.host), ("swf", self.far)):
             self._lever(namespace).create_veth("eth0", None, mtu, (switch, port))
             self._lever(switch).join(switch.index_of(port), bridge)

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from tapbond.lab.lever import Lever
 from tapbond.lab.namespace import Namespace
+from tapbond.lab.topology import FAR_V4, HOST_V4, NO_IPV6_LINK_LOCAL, make_bridge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FAR_V4: Final = "10.53.0.2"
-GUEST_V4: Final = "10.53.0.1"
+GUEST_V4: Final = HOST_V4
 FAR_MAC: Final = "02:00:00:00:00:02"
 
 _TUNSETIFF = 0x400454CA
@@ -37,7 +37,6 @@ _MTU = 9000
 _NUD_PERMANENT = 0x80
 _NUD_NOARP = 0x40
 _NTF_MASTER = 0x04
-_NO_IPV6 = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
 
 def _open_tap(name: str) -> int:
@@ -49,14 +48,6 @@ def _open_tap(name: str) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def _make_bridge(ipr: Any) -> int:
-    ipr.link("add", ifname="br0", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
-    index = int(ipr.link_lookup(ifname="br0")[0])
-    ipr.link("set", index=index, mtu=_MTU, IFLA_AF_SPEC=_NO_IPV6)
-    ipr.link("set", index=index, state="up")
-    return index
 
 
 class Switch:
@@ -75,7 +66,7 @@ class Switch:
         """File descriptors for QEMU; they stay open here too, so that a TAP outlives its machine."""
         with ExitStack() as stack:
             self.namespace = stack.enter_context(Namespace(name))
-            self._bridge = self.namespace.netlink(_make_bridge)
+            self._bridge = make_bridge(self.namespace, _MTU)
             for tap in taps:
                 self.taps[tap] = self.namespace.run(_open_tap, tap)
                 stack.callback(os.close, self.taps[tap])
@@ -87,7 +78,7 @@ class Switch:
         index = self.namespace.index_of(name)
 
         def join(ipr: Any) -> None:
-            ipr.link("set", index=index, mtu=_MTU, master=self._bridge, IFLA_AF_SPEC=_NO_IPV6)
+            ipr.link("set", index=index, mtu=_MTU, master=self._bridge, IFLA_AF_SPEC=NO_IPV6_LINK_LOCAL)
             ipr.link("set", index=index, state="up")
 
         self.namespace.netlink(join)
@@ -156,7 +147,7 @@ class Network:
         index = self.far.index_of("eth0")
 
         def address(ipr: Any) -> None:
-            ipr.link("set", index=index, IFLA_AF_SPEC=_NO_IPV6)
+            ipr.link("set", index=index, IFLA_AF_SPEC=NO_IPV6_LINK_LOCAL)
             ipr.link("set", index=index, state="up")
             ipr.addr("add", index=index, address=FAR_V4, prefixlen=24)
             ipr.neigh("replace", ifindex=index, dst=GUEST_V4, lladdr=guest_mac, state=_NUD_PERMANENT)

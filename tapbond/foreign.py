@@ -3,10 +3,11 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from tapbond.linknews import GROUPS
+from tapbond.rtsocket import SOL_NETLINK, waiting
 
-SOL_NETLINK = 270
 NETLINK_LISTEN_ALL_NSID = 8
 """netlink(7): hear the namespaces that have an id here, as one has into which a link was moved from here; who it
 was is told beside the message. Needs CAP_NET_BROADCAST here and there (do_one_broadcast() in af_netlink.c)."""
@@ -53,15 +54,11 @@ class ForeignNews:
             self._socket = None
 
     def _read(self) -> None:
-        foreign = False
-        while self._socket is not None:
-            try:
-                _, beside, _, _ = self._socket.recvmsg(READ_SIZE, ANCILLARY_SIZE)
-            except BlockingIOError:
-                break
-            except OSError:  # ENOBUFS: something was missed
-                foreign = True
-                continue
-            foreign |= any(about[:2] == (SOL_NETLINK, NETLINK_LISTEN_ALL_NSID) for about in beside)
-        if foreign:
+        if self._socket is None:
+            return
+        found = [
+            heard is None or any(about[:2] == (SOL_NETLINK, NETLINK_LISTEN_ALL_NSID) for about in heard[1])
+            for heard in waiting(partial(self._socket.recvmsg, READ_SIZE, ANCILLARY_SIZE))
+        ]
+        if any(found):
             self._told()

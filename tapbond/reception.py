@@ -5,10 +5,10 @@ that was added to a device's lists by hand: so they are read once a second too.
 """
 
 import asyncio
-import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -16,10 +16,10 @@ from tapbond.datapath import DataPath
 from tapbond.errors import TapbondError
 from tapbond.filters import EVERYTHING, Filters
 from tapbond.inquiry import MakeSocket
+from tapbond.rtsocket import SOL_NETLINK, waiting
 
 log = structlog.get_logger()
 
-SOL_NETLINK = 270
 NETLINK_ADD_MEMBERSHIP = 1
 NETLINK_NO_ENOBUFS = 5
 RTNLGRP_IPV4_MCADDR = 37
@@ -108,10 +108,11 @@ class GroupNews:
             self._socket = None
 
     def _read(self) -> None:
-        ours = False
-        with contextlib.suppress(BlockingIOError):
-            while self._socket is not None:
-                data = self._socket.recv(READ_SIZE)
-                ours |= len(data) >= NEWS.size and NEWS.unpack_from(data)[0] == self._ifindex
-        if ours:
+        if self._socket is None:
+            return
+        found = [
+            data is None or (len(data) >= NEWS.size and NEWS.unpack_from(data)[0] == self._ifindex)
+            for data in waiting(partial(self._socket.recv, READ_SIZE))
+        ]
+        if any(found):
             self._told()

@@ -7,7 +7,8 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from tapbond.errors import LinkRequestError, TapbondError
 from tapbond.rtmessage import NLMSG, align
@@ -22,6 +23,8 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 DEADLINE_S = 5.0
 READ_SIZE = 1 << 18
 DUMP_TRIES = 10
+
+T = TypeVar("T")
 
 
 def open_socket() -> socket.socket:
@@ -51,6 +54,26 @@ def answers(rtnetlink: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
         except OSError as error:
             raise TapbondError(f"rtnetlink does not answer: {error.strerror or error}") from error
         yield from messages(data)
+
+
+def waiting(receive: Callable[[], T]) -> Iterator[T | None]:
+    """Yield what can be read without waiting, None where something was lost (netlink(7), ENOBUFS).
+
+    Args:
+        receive: reads from a non-blocking socket.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    while True:
+        try:
+            yield receive()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            yield None
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:

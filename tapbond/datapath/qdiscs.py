@@ -1,13 +1,13 @@
 """Somebody else's hand on the qdiscs that filter what links receive and send."""
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from tapbond.datapath.tc import RTM_DELQDISC, RTM_NEWQDISC, TC_H_CLSACT, TCMSG
 from tapbond.netns import OpenSocket
-from tapbond.rtmessage import NLMSG, align
+from tapbond.rtsocket import messages, waiting
 
 RTMGRP_TC = 0x8
 READ_SIZE = 1 << 16
@@ -41,27 +41,17 @@ class QdiscWatch:
             self._socket = None
 
     def _read(self) -> None:
-        news = False
-        while self._socket is not None:
-            try:
-                news = concerns(self._socket.recv(READ_SIZE)) or news
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                news = True
-        if news:
+        if self._socket is None:
+            return
+        found = [data is None or concerns(data) for data in waiting(partial(self._socket.recv, READ_SIZE))]
+        if any(found):
             self._changed()
 
 
 def concerns(data: bytes) -> bool:
     """Return whether one of the messages is about such a qdisc: filters and other qdiscs are told of as well."""
-    offset = 0
-    while offset + NLMSG.size + TCMSG.size <= len(data):
-        length, kind, _, _, _ = NLMSG.unpack_from(data, offset)
-        _, _, _, parent, _ = TCMSG.unpack_from(data, offset + NLMSG.size)
-        if kind in (RTM_NEWQDISC, RTM_DELQDISC) and parent == TC_H_CLSACT:
-            return True
-        offset += align(max(length, NLMSG.size))
-    return False
+    return any(
+        kind in (RTM_NEWQDISC, RTM_DELQDISC) and TCMSG.unpack_from(payload)[3] == TC_H_CLSACT
+        for kind, _, _, payload in messages(data)
+        if len(payload) >= TCMSG.size
+    )

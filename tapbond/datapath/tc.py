@@ -16,16 +16,24 @@ import msgspec
 from tapbond.datapath.classifier import Classifier, Match
 from tapbond.errors import LinkRequestError, RightsError, TapbondError
 from tapbond.netns import OpenSocket
-from tapbond.rtmessage import NLA_TYPE_MASK, NLMSG, align, encode_attribute, parse_attributes, u32
+from tapbond.rtmessage import NLA_TYPE_MASK, NLMSG, encode_attribute, parse_attributes, u32
+from tapbond.rtsocket import (
+    NETLINK_CAP_ACK,
+    NETLINK_EXT_ACK,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    SOL_NETLINK,
+    error_code,
+    messages,
+    request,
+)
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_ECHO = 0x1, 0x4, 0x8
-NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_DUMP = 0x100, 0x200, 0x400, 0x300
-NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_ECHO, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x8, 0x100, 0x200, 0x400
 NLMSGERR_ATTR_MSG = 1
-SOL_NETLINK = 270
-NETLINK_CAP_ACK, NETLINK_EXT_ACK = 10, 11
 
 TCMSG = struct.Struct("=BxxxiIII")
 """Family, ifindex, handle, parent, info: struct tcmsg of include/uapi/linux/rtnetlink.h."""
@@ -177,11 +185,10 @@ class Tc:
             TapbondError: no answer.
         """
         self._sequence += 1
-        header = NLMSG.pack(NLMSG.size + len(body), kind, NLM_F_REQUEST | NLM_F_ACK | flags, self._sequence, 0)
         found = []
         try:
-            self._socket.send(header + body)
-            for number, sequence, payload in self._answers():
+            self._socket.send(request(kind, NLM_F_ACK | flags, self._sequence, body))
+            for number, _, sequence, payload in self._answers():
                 if sequence != self._sequence:
                     continue
                 if number == NLMSG_DONE:
@@ -194,20 +201,15 @@ class Tc:
             raise TapbondError(f"{what}: {error.strerror or error}") from error
         return found
 
-    def _answers(self) -> Iterator[tuple[int, int, bytes]]:
+    def _answers(self) -> Iterator[tuple[int, int, int, bytes]]:
         while True:
-            data = self._socket.recv(READ_SIZE)
-            offset = 0
-            while offset + NLMSG.size <= len(data):
-                length, number, _, sequence, _ = NLMSG.unpack_from(data, offset)
-                yield number, sequence, data[offset + NLMSG.size : offset + length]
-                offset += align(max(length, NLMSG.size))
+            yield from messages(self._socket.recv(READ_SIZE))
 
 
 def replacement(classifier: Classifier, place: Place, match: Match, to: Redirect, handle: int) -> bytes:
     """Return the message that replaces a filter, for somebody else to send: only a refusal is answered."""
     body = _named(classifier, place, handle) + _options(classifier, match, to)
-    return NLMSG.pack(NLMSG.size + len(body), RTM_NEWTFILTER, NLM_F_REQUEST | NLM_F_REPLACE, 0, 0) + body
+    return request(RTM_NEWTFILTER, NLM_F_REPLACE, 0, body)
 
 
 def _named(classifier: Classifier, place: Place, handle: int) -> bytes:
@@ -252,8 +254,7 @@ def _filter(classifier: Classifier, answers: list[tuple[int, bytes]]) -> Filter:
 
 def _check(what: str, payload: bytes) -> None:
     """Raise what an acknowledgement says, in the kernel's own words where it has some (NLMSGERR_ATTR_MSG)."""
-    code = -int.from_bytes(payload[:4], sys.byteorder, signed=True)
-    if code == 0:
+    if (code := error_code(payload)) == 0:
         return
     if code in (errno.EPERM, errno.EACCES):
         raise RightsError(f"{what}: not permitted (needs CAP_NET_ADMIN)")

@@ -1,6 +1,7 @@
 """``tapbond reattach``."""
 
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import click
 
@@ -10,25 +11,7 @@ from tapbond.cli.hostside import domain_name, options
 @click.command("reattach")
 @options
 @click.option("--prepare", metavar="MAC", default="", help="Before the guest comes: lead its MAC to the bridge.")
-def command(
-    domain: str,
-    connect: str,
-    device: Path | None,
-    standby: str,
-    tap: str,
-    uplink: str,
-    pf: str,
-    vf: int | None,
-    netns: str,
-    link_at_rest: str,
-    unplug_timeout: float,
-    prepare: str,
-    dry_run: bool,
-    as_json: bool,
-    resume: bool,
-    abort: bool,
-    state_dir: Path | None,
-) -> None:
+def command(domain: str, prepare: str, **told: Any) -> None:
     """Give a guest that has arrived a VF of this host, as one transaction.
 
     \b
@@ -37,40 +20,17 @@ def command(
     the entry to the forwarding table that lets the network reach the guest over
     the bridge; it is removed when the VF is there.
     """  # noqa: D301  (click's mark for lines that stay as they are)
-    from tapbond.cli.screen import Screen  # noqa: PLC0415
-    from tapbond.cli.transaction import execute, start, take_up  # noqa: PLC0415
+    from tapbond.cli.transaction import course, say, wished  # noqa: PLC0415
     from tapbond.migration.facts import Kind  # noqa: PLC0415
     from tapbond.migration.survey import Wishes  # noqa: PLC0415
 
-    if resume + abort + bool(prepare) > 1 or (prepare and not uplink):
+    if told["resume"] + told["abort"] + bool(prepare) > 1 or (prepare and not told["uplink"]):
         raise click.UsageError("give --prepare MAC with --uplink LINK, or --resume, or --abort, or none of them")
-    name = domain_name(domain)
-    text = device.read_text() if device else ""
-
-    async def work(screen: Screen) -> None:
-        if prepare:
-            screen.say(await _prepare(prepare.lower(), uplink, netns))
-            return
-        if resume or abort:
-            screen.say(await take_up(screen, name, Kind.REATTACH, abort=abort, state_dir=state_dir))
-            return
-        wishes = Wishes(
-            kind=Kind.REATTACH,
-            domain=name,
-            connect=connect,
-            device=text,
-            netns=netns,
-            tap=tap,
-            uplink=uplink,
-            pf=pf,
-            vf=vf,
-            link_at_rest=link_at_rest,
-            unplug_timeout_s=unplug_timeout,
-        )
-        if await start(screen, wishes, standby, dry_run=dry_run, state_dir=state_dir):
-            screen.say(f"{name}: has its VF again")
-
-    execute(work, as_json)
+    if prepare:
+        say(partial(_prepare, prepare.lower(), told["uplink"], told["netns"]), told)
+        return
+    wishes = Wishes(kind=Kind.REATTACH, domain=domain_name(domain), **wished(told))
+    course(wishes, "has its VF again", told)
 
 
 async def _prepare(mac: str, uplink: str, netns: str) -> str:

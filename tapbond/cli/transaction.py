@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,45 @@ def execute(work: Callable[[Screen], Awaitable[None]], as_json: bool) -> None:
         raise
     finally:
         screen.close()
+
+
+def say(work: Callable[[], Awaitable[str]], told: Mapping[str, Any]) -> None:
+    """Run what has one thing to say."""
+
+    async def said(screen: Screen) -> None:
+        screen.say(await work())
+
+    execute(said, told["as_json"])
+
+
+def wished(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what both commands take, as Wishes has it."""
+    device: Path | None = told["device"]
+    same = ("connect", "netns", "tap", "uplink", "pf", "vf", "link_at_rest")
+    return {
+        **{name: told[name] for name in same},
+        "device": device.read_text() if device else "",
+        "unplug_timeout_s": told["unplug_timeout"],
+    }
+
+
+def course(wishes: Any, outcome: str, told: Mapping[str, Any]) -> None:
+    """Do what is wished, or take up what an earlier run of the same command left.
+
+    Args:
+        wishes: of the domain, and the rest.
+        outcome: what is so once it is done.
+        told: the options of both commands.
+    """
+    name, kind, state_dir = wishes.domain, wishes.kind, told["state_dir"]
+
+    async def work(screen: Screen) -> None:
+        if told["resume"] or told["abort"]:
+            screen.say(await take_up(screen, name, kind, abort=told["abort"], state_dir=state_dir))
+        elif await start(screen, wishes, told["standby"], dry_run=told["dry_run"], state_dir=state_dir):
+            screen.say(f"{name}: {outcome}")
+
+    execute(work, told["as_json"])
 
 
 @contextlib.asynccontextmanager

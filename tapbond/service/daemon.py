@@ -57,8 +57,10 @@ async def serve(failover: Failover, configuration: Configuration, ready_fd: int 
             notify_systemd("STOPPING=1")
             await control.close()
     finally:
-        await publications.close()
-        await failover.destroy()
+        try:
+            await publications.close()
+        finally:
+            await failover.destroy()
     if failover.lost.is_set():
         raise TapError(failover.lost_because)
 

@@ -121,12 +121,15 @@ class Noticeboard:
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that whoever reads finds the old or the new text, and everyone may.
 
+    Made anew and never followed: others may own the folder, and lead a link to a file of ours.
+
     Raises:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
+    part.unlink(missing_ok=True)
+    with part.open("x", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o644)
         file.write(text)
     part.replace(path)

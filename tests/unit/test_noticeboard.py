@@ -10,7 +10,7 @@ from threading import Event
 import pytest
 
 from tapbond.service import noticeboard as module
-from tapbond.service.noticeboard import Files, Noticeboard
+from tapbond.service.noticeboard import Files, Noticeboard, write_whole
 
 DEADLINE_S = 10.0
 
@@ -115,3 +115,12 @@ async def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: 
     hung.set()
     await until(lambda: not board._thread.is_alive())
     assert os.listdir(tmp_path) == []
+
+
+def test_a_link_that_somebody_has_laid_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / ".x.prom.part").symlink_to(precious)
+    write_whole(tmp_path / "x.prom", "theirs")
+    assert precious.read_text() == "mine"
+    assert (tmp_path / "x.prom").read_text() == "theirs"

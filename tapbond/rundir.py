@@ -7,6 +7,7 @@ be lost at a reboot, and must be.
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,7 @@ SYSTEM = Path("/run/tapbond")
 ENVIRONMENT = "TAPBOND_RUN_DIR"
 SOCKET_PATH_MAX = 107
 """sun_path of unix(7), less its final zero."""
+OWNER_TRIES, OWNER_PAUSE_S = 50, 0.001
 
 
 class RunDir:
@@ -111,7 +113,7 @@ class Lock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            pid, _, other = os.pread(self._fd, 256, 0).decode(errors="replace").partition(" ")
+            pid, _, other = _owner(self._fd).partition(" ")
             os.close(self._fd)
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
@@ -124,6 +126,15 @@ class Lock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _owner(fd: int) -> str:
+    """Return what the owner of a lock has written into it; who has only just got it has not yet."""
+    for _ in range(OWNER_TRIES):
+        if owner := os.pread(fd, 256, 0):
+            return owner.decode(errors="replace")
+        time.sleep(OWNER_PAUSE_S)
+    return ""
 
 
 def default_base() -> Path:

@@ -1,5 +1,6 @@
 """The run directory: who may use it, and what is locked in it."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -145,6 +146,15 @@ def test_a_shorter_pid_overwrites_a_longer_note(tmp_path: Path) -> None:
 
 
 # Names.
+
+
+def test_an_owner_that_has_not_written_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    with path.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        monkeypatch.setattr(rundir.time, "sleep", lambda _seconds: path.write_text("7 tb0"))
+        with pytest.raises(BusyError, match="by 7, tb0"):
+            Lock(path, "by {pid}, {note}")
 
 
 def test_failovers_are_those_with_a_socket(run_dir: RunDir) -> None:
